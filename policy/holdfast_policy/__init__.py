@@ -1,0 +1,1 @@
+"""What should happen to a call: rules, approvals, effective annotations. Pure: no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""What survives: the values, the lifecycle, the contract of a store and its backends."""

@@ -1,0 +1,399 @@
+"""What a store promises. Every backend passes the one suite in ``tests/store/test_contract.py``.
+
+**Writes are values.** Each is an independent compare-and-set; `Store.commit` applies a sequence of them in one
+transaction, in order, and concurrent callers share a transaction (group commit). When `commit` returns, what it
+reports survives a power cut. A write that finds the world changed reports `Stale` (or its like) and changes
+nothing; it never fails the others. The store stamps all times: writes carry spans, never clock readings.
+
+**Reads** see every write whose commit has returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from holdfast_store.model.lifecycle import Event, State
+from holdfast_store.model.values import (
+    Approval,
+    ApprovalStatus,
+    Call,
+    CatalogRecord,
+    Json,
+    JournalEntry,
+    NewApproval,
+    NewCall,
+    Outcome,
+    VerdictKind,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who runs a call, and for how long without a renewal."""
+
+    owner: str
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dedupe:
+    """When a call without a key joins an earlier same call of the same principal.
+
+    It joins one that is open and at least `min_age_s` old, or that ended within `join_window_s` and whose outcome
+    was never delivered; not one that has a key, nor one whose `client_call_id` is known to differ. With the same
+    `client_call_id` it joins whatever the age.
+    """
+
+    min_age_s: float = 0.5
+    join_window_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what has ended is kept. Nothing open is ever purged.
+
+    Within `replay_s` after its end a keyed call answers its outcome; then, for `tombstone_s`, the key answers
+    "executed, outcome purged" and never executes. A key whose call was never dispatched is released after
+    `undispatched_s`. Arguments and outcomes go after `payload_s`, journal and call rows after `journal_s`.
+    """
+
+    replay_s: float = 24 * 3600.0
+    tombstone_s: float = 90 * 86400.0
+    undispatched_s: float = 60.0
+    payload_s: float = 30 * 86400.0
+    journal_s: float = 400 * 86400.0
+
+
+T = TypeVar("T")
+
+# --- writes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Take a call in: key, call, approval and journal in one step.
+
+    `event` is ADMIT, START (with `lease`: admitted and claimed at once, fence 1), PARK (with `approval`) or DENY
+    (with `outcome`). With a key: an unreleased row of the same (tenant, principal, downstream, original_name, key)
+    answers `Replayed` (ended) or `Joined` (open) on the same fingerprint, `Conflict` on another, `Purged` beyond the
+    replay window. Without one, `dedupe` may answer `Joined`. A call with `resumes` joins an open call that resumes
+    the same one.
+    """
+
+    call: NewCall
+    event: Event
+    lease: Lease | None = None
+    approval: NewApproval | None = None
+    outcome: Outcome | None = None
+    dedupe: Dedupe | None = None
+    note: str | None = None
+    detail: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Journal a read-only call that has already run: START and SETTLE (or FAIL) in one step.
+
+    `took_s` is how long it ran; its `created_at` lies that far back.
+    """
+
+    call: NewCall
+    outcome: Outcome
+    took_s: float
+    delivered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the lease of a queued call's next attempt: CLAIM, fence + 1. Stale where it is not queued or not yet due."""
+
+    call_id: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Move a call along the row (`event`, its current state) of the table; Stale where there is none.
+
+    A fenced row also needs `fence` to be the call's current one. `outcome` goes with a terminal target;
+    `delay_s` (RETRY) is the pause before the next claim; `approval` goes with PARK. RETRY and LOSE with `lost`
+    count a loss; RETRY and FAIL without it count a failure, unless `sent` is False.
+    """
+
+    call_id: str
+    event: Event
+    actor: str
+    fence: int | None = None
+    outcome: Outcome | None = None
+    approval: NewApproval | None = None
+    delay_s: float = 0.0
+    lost: bool = False
+    sent: bool = True
+    note: str | None = None
+    detail: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Add one person's verdict to a pending approval and recount the quorum in the same transaction.
+
+    An approval that reaches its quorum queues the call (APPROVE) with `execute_by` set; one counting rejection
+    fails it (REJECT) with an outcome of kind REJECTED whose message is `comment`. A second verdict of the same
+    principal replaces nothing: it is `Undecidable`.
+    """
+
+    approval_id: str
+    principal: str
+    roles: frozenset[str]
+    kind: VerdictKind
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Extend every lease that `lease.owner` holds. Answers `Count`."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Set flags of a call; never unset. Answers `Moved` or, for an unknown call, `Stale`."""
+
+    call_id: str
+    delivered: bool = False
+    handled: bool = False
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Journal something about a call that does not move it: joined, replayed, not sent, resumed by, ..."""
+
+    call_id: str
+    event: str
+    actor: str
+    detail: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Take over running calls that nobody runs any more. Answers `Swept` with every moved call.
+
+    All that `owner` does not hold where `takeover` (the owner lock proves that nobody else lives), else those
+    whose lease has run out. A `retry_safe` call is queued again (RETRY, a loss) until it has `max_losses`, then
+    fails; any other is in doubt (LOSE).
+    """
+
+    owner: str
+    takeover: bool
+    max_losses: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End what has run out of time: undecided approvals, queued calls past `execute_by` or their deadline,
+    unanswered input. At most `limit` calls; answers `Swept` with every moved call.
+    """
+
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Forget what `retention` no longer keeps. Answers `Count`."""
+
+    retention: Retention
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCatalog:
+    """Keep a downstream's tools as last seen. Answers `Count`."""
+
+    record: CatalogRecord
+
+
+Write = Admit | Record | Claim | Move | Decide | Renew | Mark | Note | Recover | Expire | Purge | SaveCatalog
+
+# --- results ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Admitted as a call of its own."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The key's call has ended: its stored outcome answers."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An earlier call answers for this one: open under the same key, or an undelivered same call."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The key was used with other arguments, by `call_id`."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The key's call was executed and has ended so long ago that its outcome no longer replays."""
+
+    call_id: str
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The call as it stands after the write."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The write did not apply. `call` is what was found instead, None where there is no such call."""
+
+    call: Call | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The verdict was counted; `call` moved where the approval is no longer pending."""
+
+    approval: Approval
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Undecidable:
+    """The verdict was not counted: already decided, already voted, or it counts towards no requirement.
+
+    `approval` is None where there is none of that id. `reason` is a sentence.
+    """
+
+    approval: Approval | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The calls that a sweep moved, as they stand now."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many rows a write touched."""
+
+    rows: int
+
+
+WriteResult = Accepted | Replayed | Joined | Conflict | Purged | Moved | Stale | Decided | Undecidable | Swept | Count
+
+# --- reads ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls to list; None matches all. `principal` goes with `tenant`."""
+
+    states: frozenset[State] | None = None
+    tool: str | None = None
+    run: str | None = None
+    principal: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page, newest first. `cursor` is opaque and leads to the next page; None on the last."""
+
+    items: tuple[T, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `doctor` shows of a store: counts by state, the journal's length, size and integrity in words."""
+
+    backend: str
+    location: str
+    calls_by_state: dict[State, int]
+    pending_approvals: int
+    journal_entries: int
+    size_bytes: int
+    problems: tuple[str, ...]
+
+
+class Store(Protocol):
+    """The contract. All methods raise `StoreError` when the disk or the database is in the way."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        """Apply `writes` in order in one durable transaction; one result per write, in the same order.
+
+        Shielded: a cancelled caller drops the result, never the write.
+        """
+        ...
+
+    def commit_soon(self, writes: Sequence[Write]) -> None:
+        """Apply `writes` with the next transaction, or within 50 ms; their results are dropped.
+
+        Ordered before every later `commit` of this process. For what may be lost with a crash: delivery marks and
+        the records of fast reads. A failure is logged.
+        """
+        ...
+
+    async def find_key(
+        self, tenant: str, principal: str, downstream: str, original_name: str, key: str
+    ) -> Call | Purged | None:
+        """The call that holds the key, or None where it is free (or released)."""
+        ...
+
+    async def get_call(self, call_id: str) -> Call | None: ...
+
+    async def list_calls(self, match: CallFilter, limit: int, cursor: str | None = None) -> Page[Call]:
+        """Newest first by admission. Raises `ValueError` for a cursor that this method did not make."""
+        ...
+
+    async def get_approval(self, approval_id: str) -> Approval | None: ...
+
+    async def list_approvals(
+        self, status: ApprovalStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[Approval]:
+        """Newest first. Raises `ValueError` for a cursor that this method did not make."""
+        ...
+
+    async def journal(self, call_id: str) -> Sequence[JournalEntry]:
+        """The call's timeline, oldest first."""
+        ...
+
+    async def runnable(self, limit: int) -> Sequence[Call]:
+        """Queued calls whose pause is over, oldest first."""
+        ...
+
+    async def next_due_s(self) -> float | None:
+        """Seconds until the earliest pause, deadline or expiry of an open call; None where there is none."""
+        ...
+
+    async def catalogs(self) -> Sequence[CatalogRecord]: ...
+
+    async def health(self, *, deep: bool = False) -> Health:
+        """Counts and, where `deep`, an integrity check of the whole file."""
+        ...
+
+    async def close(self) -> None:
+        """Flush what was promised soon, then let go of the disk. Safe to call twice."""
+        ...

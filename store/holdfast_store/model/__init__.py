@@ -1,0 +1,1 @@
+"""Frozen values and the pure functions over them. Nothing here does I/O or reads a clock."""

@@ -1,0 +1,70 @@
+"""The tree of errors, each with a stable code and a sentence that names the cause and the mend.
+
+    HoldfastError
+    +-- ConfigError          the config cannot be used: file, line, cause, mend           (exit code 2)
+    +-- EngineError          the engine cannot start, or cannot be reached
+    +-- StoreError           the store refused or lost its disk
+    +-- DownstreamError      a downstream cannot be reached or misbehaves
+    +-- CallError            a call cannot be accepted as it was asked
+    |   +-- UnknownTool          no such tool
+    |   +-- InvalidArguments     the arguments do not fit the tool's schema
+    |   +-- KeyConflict          the key was used with other arguments
+    |   +-- OutcomePurged        executed long ago; the outcome is no longer kept
+    +-- AccessDenied         this principal may not do this
+    +-- NotFound             no such call or approval, or not yours
+    +-- WrongState           the call is not in a state that allows this
+"""
+
+
+class HoldfastError(Exception):
+    """The base. `str(error)` is a sentence for people; `code` is stable and for programs."""
+
+    code = "holdfast"
+
+
+class ConfigError(HoldfastError):
+    code = "config"
+
+
+class EngineError(HoldfastError):
+    code = "engine"
+
+
+class StoreError(HoldfastError):
+    code = "store"
+
+
+class DownstreamError(HoldfastError):
+    code = "downstream"
+
+
+class CallError(HoldfastError):
+    code = "call"
+
+
+class UnknownTool(CallError):
+    code = "unknown_tool"
+
+
+class InvalidArguments(CallError):
+    code = "invalid_arguments"
+
+
+class KeyConflict(CallError):
+    code = "key_conflict"
+
+
+class OutcomePurged(CallError):
+    code = "outcome_purged"
+
+
+class AccessDenied(HoldfastError):
+    code = "access_denied"
+
+
+class NotFound(HoldfastError):
+    code = "not_found"
+
+
+class WrongState(HoldfastError):
+    code = "wrong_state"

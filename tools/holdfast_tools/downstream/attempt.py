@@ -1,0 +1,29 @@
+"""What became of one dispatch: not sent, sent and lost, or answered. There is no fourth."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing reached the downstream: it may be tried again. `reason` names the downstream and the cause."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It was sent, or may have been; no answer will come on this connection. `reason` names the downstream."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The downstream's answer: a wire `result`, or a JSON-RPC `error` (``{"code", "message", "data"?}``)."""
+
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+Attempt = NotSent | Lost | Answered
