@@ -9,6 +9,8 @@ from typing import Any
 
 HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
+_FIELDS = dict(zip(HINTS, ("read_only", "destructive", "idempotent", "open_world"), strict=True))
+
 DEFAULT_TRUST: frozenset[tuple[str, bool]] = frozenset({("readOnlyHint", True), ("destructiveHint", False)})
 """Which hints of a server are believed where the config says nothing: it may call its tool harmless, pinned and
 shown to the operator; that a repeat is harmless is believed only on the operator's word."""
@@ -29,13 +31,18 @@ class Annotations:
         """Whether an attempt whose answer was lost may be sent again."""
         return self.read_only or self.idempotent
 
+    def hint(self, name: str) -> bool:
+        """The effective value of a hint by its name in MCP. Raises `KeyError` for a name that is none of `HINTS`."""
+        return bool(getattr(self, _FIELDS[name]))
+
 
 def effective(
     override: Mapping[str, bool], hints: Mapping[str, Any] | None, trusted: frozenset[str] | None
 ) -> Annotations:
     """Combine the operator's `override`, the server's `hints` and which of them are trusted.
 
-    `trusted` None means `DEFAULT_TRUST`; otherwise it names the hints whose every boolean value is believed.
+    `trusted` None means `DEFAULT_TRUST`; otherwise it names the hints whose every boolean value is believed. A tool
+    that the operator calls destructive is not read-only on the server's word.
     """
 
     def value(hint: str, default: bool) -> bool:
@@ -48,6 +55,8 @@ def effective(
         return claimed if believed else default
 
     read_only = value("readOnlyHint", False)
+    if override.get("destructiveHint") and "readOnlyHint" not in override:
+        read_only = False
     return Annotations(
         read_only=read_only,
         destructive=value("destructiveHint", True) and not read_only,
