@@ -1,0 +1,185 @@
+"""One running engine: locks, store, downstreams, scheduler and the local socket, from start to drained stop."""
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from holdfast_server.config import Config
+from holdfast_server.engine.admin_token import ensure_admin_token
+from holdfast_server.engine.assembly import Assembly, assemble
+from holdfast_server.engine.hello import ADMIN, Answer, Hello, config_digest, differing_variables, variable_digests
+from holdfast_server.engine.listener import SocketListener, read_lines
+from holdfast_server.engine.lock import Mode, Owner, OwnerLock
+from holdfast_server.engine.paths import StatePaths
+from holdfast_server.engine.status import engine_status
+from holdfast_server.mcp.admin import EngineControl
+from holdfast_server.mcp.caller import Caller
+from holdfast_server.mcp.stream import serve_stream
+from holdfast_server.version import VERSION
+from holdfast_store.model.values import LOCAL, Json, Principal
+from holdfast_store.open import open_store, store_path
+
+log = logging.getLogger("holdfast.engine")
+
+DRAIN_S = 10.0
+"""How long a stopping engine waits for what is under way, unless it is told otherwise."""
+
+
+class Engine(EngineControl):
+    """What listeners share: the assembly, who may connect, and how to stop."""
+
+    def __init__(self, config: Config, paths: StatePaths, mode: Mode) -> None:
+        self.config = config
+        self.paths = paths
+        self.mode = mode
+        self.stopping = asyncio.Event()
+        self.drain_s = DRAIN_S
+        self.listener: SocketListener | None = None
+        self._assembly: Assembly | None = None
+        self._warnings: dict[str, None] = {}
+        content = config.path.read_bytes()
+        self._hello = Hello("agent", config_digest(content), variable_digests(content, os.environ))
+
+    @property
+    def assembly(self) -> Assembly:
+        """The parts; only inside `running_engine`."""
+        if self._assembly is None:
+            raise RuntimeError("the engine is not assembled")
+        return self._assembly
+
+    @assembly.setter
+    def assembly(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+
+    async def status(self) -> Json:
+        connections = self.listener.connections if self.listener is not None else 0
+        return await engine_status(self.assembly, self.mode, connections, tuple(self._warnings))
+
+    def stop(self, drain_s: float) -> None:
+        self.drain_s = drain_s
+        self.stopping.set()
+
+    def admit(self, hello: Hello) -> tuple[Answer, Caller | None]:
+        """Whether a connection is served, and as whom."""
+        if hello.endpoint == ADMIN:
+            return self._admit_admin(hello)
+        return self._admit_agent(hello)
+
+    def _admit_admin(self, hello: Hello) -> tuple[Answer, Caller | None]:
+        principal = self.assembly.tokens.find(hello.token) if hello.token is not None else None
+        if principal is None:
+            return self._refused("the admin endpoint needs a valid token: set HOLDFAST_TOKEN, or be the engine's user")
+        if not self.assembly.admin_tools.admits(principal):
+            return self._refused(f"{principal.id} holds no approving role")
+        return self._served(principal, None)
+
+    def _admit_agent(self, hello: Hello) -> tuple[Answer, Caller | None]:
+        principal = LOCAL if hello.principal is None else self.assembly.principals.get(hello.principal)
+        if principal is None:
+            known = ", ".join(sorted(self.assembly.principals)) or "none is configured"
+            return self._refused(f"there is no principal {hello.principal!r} (known: {known})")
+        changed = hello.config_digest != self._hello.config_digest
+        differing = differing_variables(self._hello, hello)
+        alone = self.listener is None or self.listener.connections <= 1
+        if (changed or differing) and alone and self.mode == "detached":
+            log.info("making way for a changed config", extra={"variables": list(differing)})
+            self.stop(self.drain_s)
+            return Answer(os.getpid(), VERSION, ok=False, restart=True), None
+        if differing:
+            names = ", ".join(differing)
+            return self._refused(
+                f"the engine was started with another value of {names}; close its other clients and try again, "
+                f"or run `holdfast engine restart {self.config.path}`"
+            )
+        warning = None
+        if changed:
+            warning = (
+                f"{self.config.path} has changed since the engine started; it is served as it was then, and taken "
+                "when no client is connected, or with `holdfast engine restart`"
+            )
+            self._warnings[warning] = None
+        return self._served(principal, warning)
+
+    def _served(self, principal: Principal, warning: str | None) -> tuple[Answer, Caller | None]:
+        return Answer(os.getpid(), VERSION, warning=warning), Caller(principal)
+
+    def _refused(self, reason: str) -> tuple[Answer, Caller | None]:
+        return Answer(os.getpid(), VERSION, ok=False, error=reason), None
+
+    async def on_connection(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection of the local socket."""
+        answer, caller = self.admit(hello)
+        writer.write(answer.line())
+        await writer.drain()
+        if caller is not None:
+            server = self.assembly.admin if hello.endpoint == ADMIN else self.assembly.agent
+            await serve_stream(server, caller, read_lines(reader), writer)
+
+
+def store_lock_path(store_url: str) -> Path:
+    """The lock beside a SQLite store: whoever holds it is the store's only engine."""
+    return Path(f"{store_path(store_url)}.lock")
+
+
+@asynccontextmanager
+async def running_engine(config: Config, paths: StatePaths, mode: Mode, wait_s: float = 0.0) -> AsyncIterator[Engine]:
+    """An engine that serves its socket inside the block, and drains when the block ends.
+
+    `wait_s`: how long to wait for an earlier engine of this config to let go. Raises `EngineError` where another
+    engine lives or the socket cannot be made, `StoreError` where the store cannot be opened.
+    """
+    owner = Owner.this_process(config.path, mode)
+    config_lock, store_lock = OwnerLock(paths.lock, owner), OwnerLock(store_lock_path(config.store_url), owner)
+    config_lock.acquire(wait_s)
+    try:
+        store_lock.acquire(wait_s)
+        try:
+            async with _serving(config, paths, mode, config_lock) as engine:
+                yield engine
+        finally:
+            store_lock.release()
+    finally:
+        config_lock.release()
+
+
+@asynccontextmanager
+async def _serving(config: Config, paths: StatePaths, mode: Mode, lock: OwnerLock) -> AsyncIterator[Engine]:
+    engine = Engine(config, paths, mode)
+    token = ensure_admin_token(paths.token)
+    store = await open_store(config.store_url, retention=config.retention)
+    try:
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        engine.assembly = assembly = await assemble(config, store, digest, engine)
+        await assembly.scheduler.recover()
+        async with anyio.create_task_group() as tasks:
+            assembly.runner.attach(tasks)
+            for downstream in assembly.downstreams.values():
+                tasks.start_soon(downstream.run)
+            tasks.start_soon(assembly.scheduler.run)
+            engine.listener = SocketListener(paths.socket, lock, engine.on_connection, version=VERSION)
+            async with engine.listener:
+                log.info("ready", extra={"config": str(config.path), "mode": mode, "pid": os.getpid()})
+                yield engine
+                with anyio.CancelScope(shield=True):
+                    await _drain(engine)
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.close()
+        log.info("stopped", extra={"config": str(config.path)})
+
+
+async def _drain(engine: Engine) -> None:
+    """Let nobody new in, let what is under way settle, then say goodbye to who is still connected."""
+    if engine.listener is not None:
+        engine.listener.close()
+    if not await engine.assembly.runner.drained(engine.drain_s):
+        log.warning("stopping with calls under way; what was sent and not answered will be in doubt")
+    if engine.listener is not None:
+        await engine.listener.stop()

@@ -1,0 +1,59 @@
+"""How an engine is, for `holdfast doctor` and whoever asks over the admin endpoint."""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from holdfast_server.engine.assembly import Assembly
+from holdfast_server.mcp.payloads import iso
+from holdfast_server.version import VERSION
+from holdfast_store.model.values import Json
+
+
+async def engine_status(assembly: Assembly, mode: str, connections: int, warnings: tuple[str, ...]) -> Json:
+    """The engine, its downstreams, its catalog and its store, as one JSON object."""
+    health = await assembly.store.health()
+    return {
+        "engine": {
+            "pid": os.getpid(),
+            "version": VERSION,
+            "mode": mode,
+            "started_at": iso(assembly.started_at),
+            "connections": connections,
+            "config": str(assembly.config.path),
+            "config_sha256": assembly.config.digest,
+        },
+        "downstreams": [_downstream(name, downstream) for name, downstream in assembly.downstreams.items()],
+        "tools": [
+            {
+                "name": tool.name,
+                "canonical": tool.canonical,
+                "downstream": tool.downstream,
+                "definition_sha256": tool.digest,
+                "read_only": tool.annotations.read_only,
+                "destructive": tool.annotations.destructive,
+                "idempotent": tool.annotations.idempotent,
+                "misfits": list(tool.misfits),
+            }
+            for tool in assembly.catalog.tools()
+        ],
+        "set_aside": [asdict(entry) for entry in assembly.catalog.set_aside()],
+        "store": {**asdict(health), "calls_by_state": {s.value: n for s, n in health.calls_by_state.items()}},
+        "warnings": [*assembly.config.warnings, *warnings],
+    }
+
+
+def _downstream(name: str, downstream: Any) -> Json:
+    status = downstream.status
+    return {
+        "name": name,
+        "state": status.state,
+        "since": iso(status.since),
+        "protocol_version": status.protocol_version,
+        "server_name": status.server_name,
+        "attempts": status.attempts,
+        "reason": status.reason,
+        "stderr_tail": list(status.stderr_tail),
+        "pid": status.pid,
+        "reached_by": downstream.spec.describe(),
+    }

@@ -1,0 +1,34 @@
+"""What every test shares: the event loop's backend, and the fixtures for tests with real processes."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import Processes
+from support.workspace import Workspace
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """All async tests run on asyncio, the only loop the product supports."""
+    return "asyncio"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts real processes; ends what it started, and nothing else."""
+    started = Processes(tmp_path)
+    yield started
+    started.end_all()
+
+
+@pytest.fixture
+def workspace() -> Iterator[Workspace]:
+    """A config, a state home and a ledger of one's own; engines that came to life in it end with the test."""
+    with tempfile.TemporaryDirectory(prefix="hf-") as folder:
+        place = Workspace(Path(folder))
+        try:
+            yield place
+        finally:
+            place.end_all()
