@@ -18,8 +18,8 @@ from holdfast_store.model.values import (
     ApprovalStatus,
     Call,
     CatalogRecord,
-    Json,
     JournalEntry,
+    Json,
     NewApproval,
     NewCall,
     Outcome,
@@ -40,8 +40,8 @@ class Dedupe:
     """When a call without a key joins an earlier same call of the same principal.
 
     It joins one that is open and at least `min_age_s` old, or that ended within `join_window_s` and whose outcome
-    was never delivered; not one that has a key, nor one whose `client_call_id` is known to differ. With the same
-    `client_call_id` it joins whatever the age.
+    was never delivered; not one that has a key, nor one whose `client_call_id` is known to differ, nor one that was
+    cancelled: it had no effect to protect. With the same `client_call_id` it joins whatever the age.
     """
 
     min_age_s: float = 0.5
@@ -105,7 +105,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Take the lease of a queued call's next attempt: CLAIM, fence + 1. Stale where it is not queued or not yet due."""
+    """Take the lease of a queued call's next attempt: CLAIM, fence + 1.
+
+    Stale where it is not queued, still pauses, or is past its deadline or `execute_by`.
+    """
 
     call_id: str
     lease: Lease
@@ -115,9 +118,11 @@ class Claim:
 class Move:
     """Move a call along the row (`event`, its current state) of the table; Stale where there is none.
 
-    A fenced row also needs `fence` to be the call's current one. `outcome` goes with a terminal target;
-    `delay_s` (RETRY) is the pause before the next claim; `approval` goes with PARK. RETRY and LOSE with `lost`
-    count a loss; RETRY and FAIL without it count a failure, unless `sent` is False.
+    A fenced row also needs `fence` to be the call's current one; any other compares it where it is given. `outcome`
+    goes with a terminal target, and only there; `delay_s` is the pause before the next claim (RETRY) or how long an
+    answer is waited for (ASK, 0 for as long as the deadline allows); `approval` goes with PARK. LOSE, and RETRY and
+    FAIL with `lost`, count a loss; RETRY and FAIL of a running call without it count a failure, unless `sent` is
+    False. A retry that was not sent keeps `execute_by`. A claim is made by `Claim`.
     """
 
     call_id: str
@@ -168,7 +173,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Journal something about a call that does not move it: joined, replayed, not sent, resumed by, ..."""
+    """Journal something about a call that does not move it: joined, replayed, not sent, resumed by, ...
+
+    Answers `Count` or, for an unknown call, `Stale`.
+    """
 
     call_id: str
     event: str
@@ -192,8 +200,8 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """End what has run out of time: undecided approvals, queued calls past `execute_by` or their deadline,
-    unanswered input. At most `limit` calls; answers `Swept` with every moved call.
+    """End what has run out of time: undecided approvals, queued calls past `execute_by`, unanswered input, and
+    whatever of these is past its deadline. At most `limit` calls; answers `Swept` with every moved call.
     """
 
     limit: int = 500
@@ -201,14 +209,19 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Forget what `retention` no longer keeps. Answers `Count`."""
+    """Forget what `retention` no longer keeps, at most `limit` payloads and `limit` calls at a time.
+
+    Answers `Count`; repeat it until that is 0. A payload is kept while its key replays it, a call while its key is
+    held.
+    """
 
     retention: Retention
+    limit: int = 500
 
 
 @dataclass(frozen=True, slots=True)
 class SaveCatalog:
-    """Keep a downstream's tools as last seen. Answers `Count`."""
+    """Keep a downstream's tools as last seen; the store stamps `seen_at`. Answers `Count`."""
 
     record: CatalogRecord
 
@@ -381,11 +394,14 @@ class Store(Protocol):
         ...
 
     async def runnable(self, limit: int) -> Sequence[Call]:
-        """Queued calls whose pause is over, oldest first."""
+        """Queued calls that may be claimed now, oldest first."""
         ...
 
     async def next_due_s(self) -> float | None:
-        """Seconds until the earliest pause, deadline or expiry of an open call; None where there is none."""
+        """Seconds until the next pause is over or `Expire` has work, 0 where it has; None where neither will be.
+
+        What may be claimed now does not count: ask this first, then `runnable`, so that nothing slips between.
+        """
         ...
 
     async def catalogs(self) -> Sequence[CatalogRecord]: ...

@@ -120,7 +120,10 @@ def serving_http(port: int) -> Callable[[Server[Any]], Awaitable[None]]:
     """Serve on loopback `port`; the socket is bound before its address is printed, so nobody connects too early."""
 
     async def serve(server: Server[Any]) -> None:
-        listening = socket.create_server(("127.0.0.1", port))
+        # asyncio turns Nagle's delay off only where it can see that the protocol is TCP.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
         config = uvicorn.Config(server.streamable_http_app(json_response=True), log_level="warning", access_log=False)
         await uvicorn.Server(config).serve(sockets=[listening])

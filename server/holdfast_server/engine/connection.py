@@ -23,6 +23,10 @@ class Refused(EngineError):
     """The engine does not serve this caller; the text says why. Trying again is of no use."""
 
 
+class CutOff(EngineError):
+    """The engine went away in the middle of a hello: it was killed, or is ending. The next one may serve."""
+
+
 class StartFailed(EngineError):
     """The engine did not start; the text ends with the last lines of its log.
 
@@ -91,8 +95,9 @@ def open_connection(
     """A served connection to the engine of `config`; None where none lives and `start` is false.
 
     `hello` makes the hello once an engine lives, anew for each try. An engine that ends in favour of one
-    with the caller's config or variables is waited for, and then started. `command` starts an engine in place of the
-    usual one. Raises `Refused`, `StartFailed`, and `EngineError` where the engine does not answer.
+    with the caller's config or variables is waited for, and then started; one that dies in the middle of a hello is
+    replaced. `command` starts an engine in place of the usual one. Raises `Refused`, `StartFailed`, and `EngineError`
+    where the engine does not answer.
     """
     deadline = time.monotonic() + RESTART_TIMEOUT_S
     while True:
@@ -105,6 +110,12 @@ def open_connection(
             connected = connect_or_start(config, paths, environ, command=command)
         try:
             connection = say_hello(connected, hello())
+        except CutOff:
+            connected.close()
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RESTART_POLL_S)
+            continue
         except BaseException:
             connected.close()
             raise
@@ -119,7 +130,10 @@ def open_connection(
 
 
 def say_hello(connected: socket.socket, hello: Hello) -> Connection:
-    """Say hello on a fresh connection, and hear the answer. Raises `EngineError` where none comes in time."""
+    """Say hello on a fresh connection, and hear the answer.
+
+    Raises `CutOff`, and `EngineError` where no answer comes in time or it is none.
+    """
     buffer = LineBuffer()
     deadline = time.monotonic() + HELLO_TIMEOUT_S
     try:
@@ -129,7 +143,7 @@ def say_hello(connected: socket.socket, hello: Hello) -> Connection:
             connected.settimeout(max(POLL_S, deadline - time.monotonic()))
             chunk = connected.recv(CHUNK_BYTES)
             if not chunk:
-                raise EngineError("the engine closed the connection without an answer")
+                raise CutOff("the engine closed the connection without an answer")
             lines = buffer.feed(chunk)
             if lines:
                 connected.settimeout(None)
@@ -139,4 +153,4 @@ def say_hello(connected: socket.socket, hello: Hello) -> Connection:
     except BadHello as error:
         raise EngineError(str(error)) from error
     except OSError as error:
-        raise EngineError(f"the engine cut the connection: {error.strerror or error}") from error
+        raise CutOff(f"the engine cut the connection: {error.strerror or error}") from error

@@ -1,18 +1,18 @@
 """The tree of errors, each with a stable code and a sentence that names the cause and the mend.
 
-    HoldfastError
-    +-- ConfigError          the config cannot be used: file, line, cause, mend           (exit code 2)
-    +-- EngineError          the engine cannot start, or cannot be reached
-    +-- StoreError           the store refused or lost its disk
-    +-- DownstreamError      a downstream cannot be reached or misbehaves
-    +-- CallError            a call cannot be accepted as it was asked
-    |   +-- UnknownTool          no such tool
-    |   +-- InvalidArguments     the arguments do not fit the tool's schema
-    |   +-- KeyConflict          the key was used with other arguments
-    |   +-- OutcomePurged        executed long ago; the outcome is no longer kept
-    +-- AccessDenied         this principal may not do this
-    +-- NotFound             no such call or approval, or not yours
-    +-- WrongState           the call is not in a state that allows this
+HoldfastError
++-- ConfigError          the config cannot be used: file, line, cause, mend           (exit code 2)
++-- EngineError          the engine cannot start, or cannot be reached
++-- StoreError           the store refused or lost its disk
++-- DownstreamError      a downstream cannot be reached or misbehaves
++-- CallError            a call cannot be accepted as it was asked
+|   +-- UnknownTool          no such tool
+|   +-- InvalidArguments     the arguments do not fit the tool's schema
+|   +-- KeyConflict          the key was used with other arguments
+|   +-- OutcomePurged        executed long ago; the outcome is no longer kept
++-- AccessDenied         this principal may not do this
++-- NotFound             no such call or approval, or not yours
++-- WrongState           the call is not in a state that allows this
 """
 
 

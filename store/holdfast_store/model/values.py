@@ -40,18 +40,19 @@ class OutcomeKind(StrEnum):
     RESULT = "result"  # the downstream's CallToolResult
     TOOL_ERROR = "tool_error"  # the downstream's CallToolResult with isError
     RPC_ERROR = "rpc_error"  # the downstream's JSON-RPC error
-    ERROR = "error"  # Holdfast could not get an answer: unreachable, changed, attempts used up
+    ERROR = "error"  # sent, and no attempt is left to get an answer
+    UNREACHABLE = "unreachable"  # never sent: the downstream could not be reached, or is another one now
     DENIED = "denied"  # policy
     REJECTED = "rejected"  # a person
     EXPIRED = "expired"  # time
     CANCELLED = "cancelled"  # withdrawn
 
 
-UNDISPATCHED: frozenset[OutcomeKind] = frozenset({OutcomeKind.DENIED, OutcomeKind.REJECTED, OutcomeKind.EXPIRED})
-"""Outcomes of calls that were never sent: their keys are released early."""
-
-ADMIN_ONLY_RESUME: frozenset[OutcomeKind] = UNDISPATCHED
+ADMIN_ONLY_RESUME: frozenset[OutcomeKind] = frozenset({OutcomeKind.DENIED, OutcomeKind.REJECTED, OutcomeKind.EXPIRED})
 """Ended by policy, people or time: the requester cannot resume them, an admin can."""
+
+UNDISPATCHED: frozenset[OutcomeKind] = ADMIN_ONLY_RESUME | {OutcomeKind.UNREACHABLE}
+"""Outcomes of calls that were never sent: their keys are released early."""
 
 
 @dataclass(frozen=True, slots=True)

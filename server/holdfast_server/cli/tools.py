@@ -1,0 +1,54 @@
+"""`holdfast tools`: every tool as it was last seen, what is believed of it, and what happens to a call."""
+
+import os
+from pathlib import Path
+
+from holdfast_server.cli.catalog import annotation_words, annotations_payload, fate_words, last_seen, usual_fate
+from holdfast_server.cli.failures import note
+from holdfast_server.cli.output import Column, print_json, table
+from holdfast_server.config import load
+
+
+def tools(path: Path, as_json: bool) -> None:
+    """Print the catalog of the config at `path`."""
+    config = load(path, os.environ)
+    seen = last_seen(config)
+    found = sorted(seen.catalog.tools(), key=lambda tool: tool.canonical)
+    fates = {
+        tool.canonical: usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits)
+        for tool in found
+    }
+    aside = sorted(seen.catalog.set_aside(), key=lambda entry: entry.canonical)
+    if as_json:
+        print_json(
+            {
+                "tools": [
+                    {
+                        "name": tool.name,
+                        "canonical": tool.canonical,
+                        "downstream": tool.downstream,
+                        "annotations": annotations_payload(tool.annotations),
+                        "by_default": fates[tool.canonical],
+                        "misfits": list(tool.misfits),
+                        "definition_sha256": tool.digest,
+                    }
+                    for tool in found
+                ],
+                "set_aside": [
+                    {"canonical": entry.canonical, "downstream": entry.downstream, "reason": entry.reason}
+                    for entry in aside
+                ],
+                "unseen_servers": list(seen.unseen),
+            }
+        )
+        return
+    columns = (Column("tool"), Column("taken as"), Column("a call is"))
+    rows = [(tool.name, annotation_words(tool.annotations), fate_words(fates[tool.canonical])) for tool in found]
+    print(table(columns, rows) if rows else "no tools seen yet")
+    for tool in found:
+        for rule in tool.misfits:
+            print(f"{tool.name}: rule {rule} does not fit its schema, so every call asks")
+    for entry in aside:
+        print(f"set aside: {entry.canonical}: {entry.reason}")
+    if seen.unseen:
+        note(f"never connected as configured now: {', '.join(seen.unseen)}; `holdfast doctor {path}` says more")

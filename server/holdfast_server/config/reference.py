@@ -1,0 +1,156 @@
+"""`docs/configuration.md`, printed from the shapes: every key with its default and what it is for.
+
+python -m holdfast_server.config.reference > docs/configuration.md
+"""
+
+import re
+from collections.abc import Iterator
+
+from holdfast_policy.annotations import HINTS
+from holdfast_server.config.servers import FOREIGN_KEYS
+from holdfast_server.config.shape import SHAPES, Shape, default_words
+
+INTRODUCTION = """\
+# Configuration
+
+A config is one YAML file, of which JSON is a part: the `mcpServers` that you have in your client's config is a valid
+Holdfast config as it stands. `holdfast init` writes a first one, `holdfast config check CONFIG` checks one and shows
+every problem at once, each as `file:line: cause; mend`. A config that cannot be used ends every command with exit
+code 2, before anything is started.
+
+```yaml
+mcpServers:
+  git:
+    command: uvx
+    args: [mcp-server-git, --repository, /srv/repository]
+  payments:
+    url: https://payments.example/mcp
+    headers: {Authorization: "Bearer ${PAYMENTS_TOKEN}"}
+
+preset: balanced
+
+rules:
+  - id: refunds-over-100
+    match: {tool: "payments__refund"}
+    when: args.amount > 100
+    effect: require_approval
+    reason: Refunds over 100 need finance
+    approval: {roles: [finance], expires_in: 4h, execute_within: 15m}
+
+tools:
+  "payments__*": {timeout: 30s, key_argument: reference}
+
+principals:
+  - {id: anna, token_file: anna.token, roles: [finance, approver]}
+```
+
+## How values are written
+
+- **Durations** have a unit: `500ms`, `30s`, `10m`, `4h`, `7d`, `1h30m`. A bare number is refused, because among MCP
+  clients it means seconds here and milliseconds there.
+- **Variables**: `${NAME}` is the environment variable's value, and an error where it is not set;
+  `${NAME:-default}` gives the default where it is unset or empty. They work in all texts, also within `args`, `env` and
+  `headers`, and may stand for a number or for true and false. `$${` is a literal `${`. Within `{...}` put the value in
+  quotes: `{Authorization: "${TOKEN}"}`.
+- **Texts** by YAML 1.2: only `true` and `false` are booleans; `yes`, `no`, `on` and `off` are texts. Values in `env`,
+  `args` and `headers` are taken as they are written: `PORT: 08080` is the text `08080`.
+- **Paths** that are relative, and a missing `cwd`, mean the folder of the config, never the client's.
+- **Globs** match the whole of `server__tool`, whatever `naming` says: `*` any text, `?` one character, `[ab]` one of
+  these. Upper and lower case differ. They never match Holdfast's own tools, `holdfast__...`.
+- **Lists of one** may be written without brackets where roles are due: `roles: finance`.
+- Anchors and aliases work; tags and merge keys (`<<`) do not. A key that stands twice is an error.
+"""
+
+NAMES = """\
+The name of a server begins the names of its tools, so it has letters, digits, `-` and single `_` only, at most 50
+characters. `holdfast` is reserved.
+"""
+
+TRUST = """\
+## Trust in annotations
+
+`trust_annotations` maps a server to the hints whose every value is believed: `{payments: [readOnlyHint]}`; an empty
+list believes none. For a server that it does not name, `readOnlyHint: true` and `destructiveHint: false` are believed,
+because a server that lies about its own tools could do harm anyway, and nothing else is. `tools: ... annotations`
+overrides both. The hints are HINTS.
+"""
+
+MERGING = """\
+All entries whose glob fits a tool apply to it, the one with the fewest literal characters first; later ones override
+single keys.
+"""
+
+COMBINING = """\
+All rules that match count: deny beats require_approval beats allow, in whatever order they stand. Where none matches
+the preset decides. A rule whose `when` does not fit a tool's schema makes that tool ask; `holdfast tools` and
+`holdfast doctor` show it. `holdfast policy explain CONFIG TOOL --args JSON` says what happens to a call, and why.
+"""
+
+PRINCIPALS = """\
+Callers on stdio are `local`, without roles, unless `serve --as ID` names a principal. Over HTTP every caller needs a
+token as soon as there is one principal; `principals: []` is the same as none. Tokens are compared by their SHA-256.
+The engine's own `admin.token` belongs to `operator`, with the roles `approver` and `admin`; `local` and `operator`
+cannot be configured.
+"""
+
+_BEFORE = {
+    "mcpServers.NAME": NAMES,
+    "tools.GLOB": MERGING,
+    "rules[]": COMBINING,
+    "principals[]": PRINCIPALS,
+}
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for shape in SHAPES:
+        parts.append("\n".join(_section(shape)))
+        if shape.place == "mcpServers.NAME":
+            parts.append(_foreign())
+        if shape.place == "tools.GLOB.retries":
+            parts.append(TRUST.replace("HINTS", ", ".join(f"`{hint}`" for hint in HINTS)))
+    return "\n".join(parts)
+
+
+def documented_keys() -> Iterator[tuple[str, str]]:
+    """Every key as (section, name)."""
+    for shape in SHAPES:
+        for key in shape.model_fields:
+            yield shape.place, key
+
+
+def _section(shape: type[Shape]) -> Iterator[str]:
+    yield f"## {shape.title}"
+    yield ""
+    if shape.place:
+        yield f"`{shape.place}`: {_first_lower(shape.__doc__ or '')}"
+        yield ""
+    if shape.place in _BEFORE:
+        yield _BEFORE[shape.place]
+    yield "| key | default | what it does |"
+    yield "|---|---|---|"
+    for key, info in shape.model_fields.items():
+        yield f"| `{key}` | {default_words(shape, key)} | {_cell(info.description or '')} |"
+    yield ""
+
+
+def _foreign() -> str:
+    names = ", ".join(f"`{key}`" for key in sorted(FOREIGN_KEYS, key=str.casefold))
+    return (
+        "Keys that MCP clients keep in the same place are accepted, reported as warnings, and without effect here: "
+        f"{names}. Only `disabled: true` (and `enabled: false`, `isActive: false`) counts: such a server is left out.\n"
+    )
+
+
+def _first_lower(sentence: str) -> str:
+    words = sentence.strip()
+    return words[:1].lower() + words[1:] if not re.match(r"[A-Z]{2}", words) else words
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

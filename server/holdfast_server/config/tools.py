@@ -1,0 +1,122 @@
+"""`tools` and `trust_annotations`: settings by glob, and whose hints are believed."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from holdfast_policy.annotations import HINTS
+from holdfast_server.config.document import Document
+from holdfast_server.config.problems import Findings, nearest, suggestion
+from holdfast_server.config.quantities import words_for
+from holdfast_server.config.sections import Sections
+from holdfast_server.config.shape import AnnotationsShape, ToolShape
+from holdfast_tools.settings import ToolPattern
+
+OWN_TOOLS = "holdfast__"
+
+
+def read_patterns(
+    document: Document, sections: Sections, findings: Findings, servers: Iterable[str]
+) -> tuple[ToolPattern, ...]:
+    """The entries of `tools` in the order of the file."""
+    patterns: list[ToolPattern] = []
+    for glob, shape in sections.mapping("tools", ToolShape).items():
+        line = document.key_line(("tools", glob))
+        if check_glob(glob, line, findings, servers):
+            patterns.append(ToolPattern(glob, _fields(shape)))
+    return tuple(patterns)
+
+
+def hints(shape: AnnotationsShape) -> dict[str, bool]:
+    """The hints that were written down, by their MCP names."""
+    return {hint: value for hint in HINTS if (value := getattr(shape, hint)) is not None}
+
+
+def _fields(shape: ToolShape) -> dict[str, Any]:
+    """What the entry sets, under the names of `ToolSettings`."""
+    named: dict[str, tuple[str, Any]] = {
+        "annotations": ("annotations", hints(shape.annotations)),
+        "strict": ("strict", shape.strict),
+        "timeout": ("timeout_s", shape.timeout),
+        "inline_wait": ("inline_wait_s", shape.inline_wait),
+        "retries": ("max_attempts", shape.retries.max_attempts),
+        "dedupe": ("dedupe", shape.dedupe == "on"),
+        "join_window": ("join_window_s", shape.join_window),
+        "key_argument": ("key_argument", shape.key_argument),
+        "forward_key": ("forward_key", shape.forward_key),
+        "journal": ("journal_strict", shape.journal == "strict"),
+    }
+    return {name: value for key, (name, value) in named.items() if key in shape.model_fields_set}
+
+
+def check_glob(glob: str, line: int, findings: Findings, servers: Iterable[str]) -> bool:
+    """Whether `glob` may be used; warns where it fits no tool of any server."""
+    if glob.startswith(OWN_TOOLS):
+        findings.problem(line, f"{glob!r} means Holdfast's own tools, which take no settings and no rules", "remove it")
+        return False
+    names = list(servers)
+    if names and not any(can_begin_with(glob, f"{name}__") for name in names):
+        close = nearest(glob.partition("__")[0], names)
+        findings.warning(
+            line,
+            f"{glob!r} fits no tool: none begins with a configured server's name",
+            f"did you mean {close + '__...'!r}?" if close else f"begin with one of {', '.join(names)}, then __",
+        )
+    return True
+
+
+def can_begin_with(glob: str, prefix: str) -> bool:
+    """Whether the `fnmatchcase` pattern `glob` can match some text that begins with `prefix`."""
+    positions = {0}
+    for character in prefix:
+        positions = {after for position in positions for after in _steps(glob, position, character)}
+        if not positions:
+            return False
+    return True
+
+
+def _steps(glob: str, position: int, character: str) -> Iterable[int]:
+    """Where a match can stand in `glob` after `character`."""
+    if position >= len(glob):
+        return
+    kind = glob[position]
+    if kind == "*":
+        yield position
+        yield from _steps(glob, position + 1, character)
+    elif kind == "?":
+        yield position + 1
+    elif kind == "[" and (end := glob.find("]", position + 2)) > 0:
+        # A class is taken to match anything: this only decides about a warning.
+        yield end + 1
+    elif kind == character:
+        yield position + 1
+
+
+def read_trust(
+    document: Document, sections: Sections, findings: Findings, servers: tuple[str, ...]
+) -> dict[str, frozenset[str]]:
+    """`trust_annotations`: for each server named, the hints whose every value is believed."""
+    trust: dict[str, frozenset[str]] = {}
+    for server, names in sections.raw_mapping("trust_annotations").items():
+        where = ("trust_annotations", server)
+        if server not in servers:
+            findings.problem(
+                document.key_line(where),
+                f"trust_annotations: there is no server {server!r}",
+                suggestion(server, servers),
+            )
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            findings.problem(
+                document.line(where),
+                f"trust_annotations.{server}: expected a list of hints, found {words_for(names)}",
+                f"write [{', '.join(HINTS[:2])}]",
+            )
+            continue
+        for position, name in enumerate(names):
+            if name not in HINTS:
+                findings.problem(
+                    document.line((*where, position)),
+                    f"trust_annotations.{server}: unknown hint {name!r}",
+                    suggestion(name, HINTS),
+                )
+        trust[server] = frozenset(names)
+    return trust

@@ -1,0 +1,90 @@
+"""MCP over a pair of byte streams: a shim's socket, or this process's own stdio."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+from mcp.server.lowlevel.server import Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, RequestId, jsonrpc_message_adapter
+
+from holdfast_server.mcp.caller import Caller
+
+log = logging.getLogger("holdfast.stream")
+
+
+DRAIN_S = 10.0
+"""How long a client that closed its side still gets answers to what it asked before."""
+
+
+class _Unanswered:
+    """The requests that came in and were not answered yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[RequestId] = set()
+        self._changed = asyncio.Event()
+
+    def came_in(self, item: SessionMessage | Exception) -> None:
+        if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCRequest):
+            self._ids.add(item.message.id)
+
+    def went_out(self, item: SessionMessage) -> None:
+        if isinstance(item.message, JSONRPCResponse | JSONRPCError) and item.message.id is not None:
+            self._ids.discard(item.message.id)
+            self._changed.set()
+
+    async def none_left(self, timeout_s: float) -> None:
+        """Wait until all are answered, at most `timeout_s`."""
+        with anyio.move_on_after(timeout_s):
+            while self._ids:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def serve_stream(
+    server: Server[Any], caller: Caller, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter
+) -> None:
+    """Serve one connection until the client closes it: one JSON-RPC message a line, as on stdio."""
+    to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+    unanswered = _Unanswered()
+
+    async def read() -> None:
+        async with to_server:
+            try:
+                async for line in lines:
+                    item = _parse(line)
+                    unanswered.came_in(item)
+                    await to_server.send(item)
+                await unanswered.none_left(DRAIN_S)
+            except ConnectionError as error:
+                log.debug("the client was cut off", extra={"cause": str(error)})
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                log.debug("the session ended before its client did")
+
+    async def write() -> None:
+        async with from_server:
+            try:
+                async for item in from_server:
+                    unanswered.went_out(item)
+                    text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+                    writer.write(text.encode() + b"\n")
+                    await writer.drain()
+            except ConnectionError as error:
+                log.debug("the client went away", extra={"cause": str(error)})
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        tasks.start_soon(write)
+        await serve_dual_era_loop(server, from_client, to_client, lifespan_state=caller)
+        tasks.cancel_scope.cancel()
+
+
+def _parse(line: bytes) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        return error

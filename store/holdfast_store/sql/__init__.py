@@ -1,0 +1,1 @@
+"""SQL in named, described files: one folder per backend, loaded as package data."""

@@ -1,0 +1,113 @@
+"""From a request and a decision to what the store admits. Pure."""
+
+from dataclasses import dataclass
+
+from holdfast_policy.admission import still_satisfied
+from holdfast_policy.values import Decision, Effect
+from holdfast_store.model.errors import CallError
+from holdfast_store.model.values import Approval, Call, Json, NewApproval, NewCall, new_id
+from holdfast_tools.catalog import Tool
+from holdfast_tools.request import CallRequest
+
+KEY_LENGTH = 255
+
+
+def idempotency_key(request: CallRequest, tool: Tool) -> str | None:
+    """The request's key: its own, else the value of the tool's `key_argument`.
+
+    Raises `CallError` where it is not 1 to 255 printable ASCII characters.
+    """
+    key = request.key
+    if key is None and tool.settings.key_argument is not None:
+        value = request.arguments.get(tool.settings.key_argument)
+        key = value if isinstance(value, str) else None
+    if key is not None and not (1 <= len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise CallError(
+            f"The idempotency key of {tool.name} must be 1 to {KEY_LENGTH} printable ASCII characters; nothing ran. "
+            "Send a key of that form, or none."
+        )
+    return key
+
+
+def run_of(request: CallRequest, call_id: str) -> str:
+    """The run a call belongs to: the trace id of its `traceparent`, else what the client named, else itself.
+
+    The trace id is the second field of a W3C `traceparent` (Trace Context, section 3.2).
+    """
+    if request.traceparent is not None:
+        fields = request.traceparent.split("-")
+        if len(fields) >= 4 and len(fields[1]) == 32:
+            return fields[1]
+    return request.run or call_id
+
+
+def new_call(request: CallRequest, tool: Tool, key: str | None, fingerprint: str, decision: Decision) -> NewCall:
+    """The call as it is to be admitted."""
+    call_id = new_id()
+    return NewCall(
+        id=call_id,
+        tenant=request.principal.tenant,
+        principal=request.principal.id,
+        tool=tool.canonical,
+        downstream=tool.downstream,
+        original_name=tool.original_name,
+        identity=tool.identity,
+        definition=tool.digest,
+        arguments=request.arguments,
+        fingerprint=fingerprint,
+        run=run_of(request, call_id),
+        retry_safe=tool.annotations.retry_safe or (key is not None and tool.settings.forward_key is not None),
+        requesters=(request.principal.id,),
+        key=key,
+        client_call_id=request.client_call_id,
+        traceparent=request.traceparent,
+        rules=decision.rules,
+    )
+
+
+def new_approval(decision: Decision, arguments_hash: str, definition: str) -> NewApproval:
+    """The question to people that `decision` asks for."""
+    return NewApproval(
+        id=new_id(),
+        requirements=decision.requirements,
+        arguments_hash=arguments_hash,
+        definition=definition,
+        reason=decision.reason,
+        expires_in_s=decision.expires_in_s,
+        execute_within_s=decision.execute_within_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What today's policy says of a call that was admitted earlier."""
+
+    effect: Effect
+    decision: Decision
+
+
+def recheck(call: Call, tool: Tool, decision: Decision, approval: Approval | None) -> Recheck:
+    """Whether an admitted call may start under today's `decision` and definition.
+
+    A deny added since wins. What the verdicts do not cover is asked again: other requirements, another text of a
+    rule, another definition of the tool, other arguments.
+    """
+    if decision.effect is Effect.DENY:
+        return Recheck(Effect.DENY, decision)
+    if decision.effect is Effect.ALLOW:
+        return Recheck(Effect.ALLOW, decision)
+    bound = (
+        approval is not None
+        and approval.definition == tool.digest
+        and approval.arguments_hash == call.fingerprint
+        and still_satisfied(decision, approval)
+    )
+    return Recheck(Effect.ALLOW if bound else Effect.REQUIRE_APPROVAL, decision)
+
+
+def dispatched_arguments(call: NewCall, tool: Tool) -> Json:
+    """What the downstream is sent: the call's arguments, and its key where the downstream honours one."""
+    name = tool.settings.forward_key
+    if name is None or call.key is None or name in call.arguments:
+        return call.arguments
+    return {**call.arguments, name: call.key}

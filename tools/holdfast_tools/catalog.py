@@ -1,0 +1,251 @@
+"""Every tool of every downstream: under which name it is offered, pinned as the downstream defined it.
+
+A tool's *canonical* name is ``server__tool`` whatever names clients see; policy, patterns and the store use it. What
+cannot be offered is set aside with a reason, and takes nothing else with it: a broken schema, a name that MCP does
+not allow, a name that two tools would share. Of two tools that share a name neither is offered under it: what a name
+means must not hang on which downstream connected first.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from holdfast_policy.annotations import Annotations, effective
+from holdfast_policy.decide import PolicySet
+from holdfast_store.model.values import CatalogRecord, Json
+from holdfast_tools import sdk
+from holdfast_tools.schema import BrokenSchema, ToolSchema
+from holdfast_tools.schema.wording import nearest
+from holdfast_tools.settings import ToolPattern, ToolSettings, settings_for
+
+log = logging.getLogger("holdfast.catalog")
+
+RESERVED_PREFIX = "holdfast__"
+"""Names of Holdfast's own tools: no downstream may offer one."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""What MCP allows as a tool's name (specification 2025-11-25, server/tools, "Tool Names")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """One tool that can be called.
+
+    `name` is what clients call it, `original_name` what its downstream does. `definition` is the wire form as it was
+    received, `digest` the SHA-256 of its canonical JSON. `misfits` are the ids of rules that do not fit its schema.
+    """
+
+    name: str
+    canonical: str
+    original_name: str
+    downstream: str
+    identity: str
+    definition: Json = field(repr=False)
+    digest: str
+    schema: ToolSchema = field(repr=False)
+    annotations: Annotations
+    settings: ToolSettings
+    misfits: tuple[str, ...] = ()
+
+    def wire(self) -> Json:
+        """The definition as clients see it: the downstream's own, under the exposed name."""
+        return {**self.definition, "name": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A tool that is not offered, and why."""
+
+    canonical: str
+    downstream: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What one downstream offers, seen by itself."""
+
+    protocol_version: str
+    tools: tuple[Tool, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+class Catalog:
+    """The tools of all downstreams. What it holds follows from the records and the config alone."""
+
+    def __init__(
+        self,
+        *,
+        prefix: bool,
+        patterns: Sequence[ToolPattern],
+        trust: Mapping[str, frozenset[str]],
+        policy: PolicySet,
+    ) -> None:
+        self.prefix = prefix
+        self.version = 0
+        self._patterns = tuple(patterns)
+        self._trust = dict(trust)
+        self._policy = policy
+        self._offers: dict[str, _Offer] = {}
+        self._tools: tuple[Tool, ...] = ()
+        self._by_name: dict[str, Tool] = {}
+        self._by_canonical: dict[str, Tool] = {}
+        self._set_aside: tuple[SetAside, ...] = ()
+        self._listeners: list[Callable[[], None]] = []
+
+    def update(self, record: CatalogRecord) -> None:
+        """Replace the tools of the record's downstream; what cannot be offered is set aside."""
+        known = self._offers.get(record.downstream)
+        offer = self._offer(record, known)
+        if offer != known:
+            self._offers[record.downstream] = offer
+            self._arrange()
+
+    def remove(self, downstream: str) -> None:
+        """Forget a downstream and its tools."""
+        if self._offers.pop(downstream, None) is not None:
+            self._arrange()
+
+    def knows(self, downstream: str) -> bool:
+        """Whether anything is known of what `downstream` offers, be it nothing."""
+        return downstream in self._offers
+
+    def get(self, exposed_name: str) -> Tool | None:
+        """The tool that clients call by this name."""
+        return self._by_name.get(exposed_name)
+
+    def find(self, canonical: str) -> Tool | None:
+        """The tool of this canonical name, also where its exposed name is another's too."""
+        return self._by_canonical.get(canonical)
+
+    def tools(self) -> Sequence[Tool]:
+        """All tools on offer, by name."""
+        return self._tools
+
+    def set_aside(self) -> Sequence[SetAside]:
+        """All tools that are not on offer, by canonical name."""
+        return self._set_aside
+
+    def nearest(self, name: str) -> str | None:
+        """The exposed name that `name` most likely means, or None."""
+        return nearest(name, self._by_name)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called after each change of `version`; the answer ends that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def _offer(self, record: CatalogRecord, known: _Offer | None) -> _Offer:
+        same_era = known is not None and known.protocol_version == record.protocol_version
+        kept_tools = known.tools if known is not None and same_era else ()
+        compiled = {tool.digest: tool for tool in kept_tools if tool.identity == record.identity}
+        tools: dict[str, Tool] = {}
+        set_aside: dict[str, SetAside] = {}
+        for definition in record.tools:
+            name = definition.get("name")
+            canonical = f"{record.downstream}__{name}"
+            try:
+                tool = compiled.get(digest_of(definition)) or self._compile(record, definition)
+            except _NotOffered as error:
+                set_aside[canonical] = SetAside(canonical, record.downstream, str(error))
+                continue
+            twin = tools.setdefault(canonical, tool)
+            if twin.digest != tool.digest:
+                reason = (
+                    f"the downstream {record.downstream!r} lists the name {name!r} twice, with different definitions"
+                )
+                set_aside[canonical] = SetAside(canonical, record.downstream, reason)
+        kept = tuple(tool for canonical, tool in tools.items() if canonical not in set_aside)
+        return _Offer(record.protocol_version, kept, tuple(set_aside.values()))
+
+    def _compile(self, record: CatalogRecord, definition: Json) -> Tool:
+        name = definition.get("name")
+        if not isinstance(name, str) or not name:
+            raise _NotOffered("the downstream lists it without a name")
+        canonical = f"{record.downstream}__{name}"
+        exposed = canonical if self.prefix else name
+        _check_name(canonical, exposed)
+        schema = definition.get("inputSchema")
+        if schema is None:
+            raise _NotOffered("it has no inputSchema")
+        header_problem = sdk.header_problem(record.protocol_version, schema)
+        if header_problem is not None:
+            raise _NotOffered(f"its inputSchema is broken: {header_problem}")
+        settings = settings_for(canonical, self._patterns)
+        try:
+            compiled = ToolSchema.compile(schema, strict=settings.strict)
+        except BrokenSchema as error:
+            raise _NotOffered(f"its inputSchema is broken: {error}") from error
+        hints = definition.get("annotations")
+        return Tool(
+            name=exposed,
+            canonical=canonical,
+            original_name=name,
+            downstream=record.downstream,
+            identity=record.identity,
+            definition=definition,
+            digest=digest_of(definition),
+            schema=compiled,
+            annotations=effective(
+                settings.annotations, hints if isinstance(hints, dict) else None, self._trust.get(record.downstream)
+            ),
+            settings=settings,
+            misfits=self._misfits(canonical, record.downstream, schema),
+        )
+
+    def _misfits(self, canonical: str, downstream: str, schema: Json) -> tuple[str, ...]:
+        misfits = self._policy.misfits(canonical, downstream, schema)
+        for rule, why in misfits.items():
+            log.warning("rule %s does not fit %s, so that its calls ask for approval: %s", rule, canonical, why)
+        return tuple(misfits)
+
+    def _arrange(self) -> None:
+        offered = [tool for _, offer in sorted(self._offers.items()) for tool in offer.tools]
+        by_name = _grouped(offered, lambda tool: tool.name)
+        by_canonical = _grouped(offered, lambda tool: tool.canonical)
+        collisions = [tools for tools in by_name.values() if len(tools) > 1]
+        set_aside = [entry for offer in self._offers.values() for entry in offer.set_aside]
+        set_aside.extend(_collided(tool, tools) for tools in collisions for tool in tools)
+        self._by_name = {name: tools[0] for name, tools in by_name.items() if len(tools) == 1}
+        self._by_canonical = {name: tools[0] for name, tools in by_canonical.items() if len(tools) == 1}
+        self._tools = tuple(tool for _, tool in sorted(self._by_name.items()))
+        self._set_aside = tuple(sorted(set_aside, key=lambda entry: (entry.canonical, entry.downstream)))
+        self.version += 1
+        for listener in tuple(self._listeners):
+            listener()
+
+
+class _NotOffered(Exception):
+    """Why a tool is set aside."""
+
+
+def digest_of(definition: Json) -> str:
+    """The SHA-256 of a definition's canonical JSON, in hex."""
+    text = json.dumps(definition, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_name(canonical: str, exposed: str) -> None:
+    if canonical.startswith(RESERVED_PREFIX) or exposed.startswith(RESERVED_PREFIX):
+        raise _NotOffered(f"names that begin with {RESERVED_PREFIX!r} are Holdfast's own")
+    if not _NAME.fullmatch(exposed):
+        raise _NotOffered(
+            f"MCP does not allow the name {exposed!r}: 1 to 128 letters, digits, underscores, hyphens and dots"
+        )
+
+
+def _collided(tool: Tool, tools: Sequence[Tool]) -> SetAside:
+    owners = " and ".join(f"{other.original_name!r} of {other.downstream!r}" for other in tools)
+    mend = "rename a server" if tool.name == tool.canonical else "set `naming: {prefix: true}`"
+    reason = f"the name {tool.name!r} would mean {owners}: neither is offered; {mend}, or drop one"
+    return SetAside(tool.canonical, tool.downstream, reason)
+
+
+def _grouped(tools: Iterable[Tool], key: Callable[[Tool], str]) -> dict[str, list[Tool]]:
+    groups: dict[str, list[Tool]] = {}
+    for tool in tools:
+        groups.setdefault(key(tool), []).append(tool)
+    return groups

@@ -1,0 +1,47 @@
+"""What is asked of the gateway, and what it answers."""
+
+from dataclasses import dataclass
+
+from holdfast_store.model.errors import InvalidArguments
+from holdfast_store.model.values import Call, Json, Principal
+from holdfast_tools.schema import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """One `tools/call` as a client asked for it, whatever protocol era it speaks.
+
+    `tool` is the exposed name. `run` groups the calls of one piece of an agent's work. `client_call_id` tells
+    apart two equal calls that the client means as two. `inline_wait_s` caps how long this client waits for the
+    outcome before it is given a handle; None means the gateway's own setting.
+    """
+
+    principal: Principal
+    tool: str
+    arguments: Json
+    key: str | None = None
+    client_call_id: str | None = None
+    run: str | None = None
+    traceparent: str | None = None
+    inline_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The call as it stands: ended, with its outcome, or open, as a handle.
+
+    `replayed`: the outcome was stored before this request came. `joined`: another request began the call.
+    """
+
+    call: Call
+    replayed: bool = False
+    joined: bool = False
+
+
+class RefusedArguments(InvalidArguments):
+    """The arguments do not fit the tool's schema; `problems` names each with its JSON pointer."""
+
+    def __init__(self, tool: str, problems: tuple[Problem, ...]) -> None:
+        lines = "\n".join(f"- {problem.pointer or '/'}: {problem.message}" for problem in problems)
+        super().__init__(f"The arguments of {tool} were refused; nothing ran. Mend these and call it again:\n{lines}")
+        self.problems = problems

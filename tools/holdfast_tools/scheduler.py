@@ -1,0 +1,131 @@
+"""What happens by itself: recovery at the start, heartbeats, queued calls, expiries, retention."""
+
+import asyncio
+import logging
+
+import anyio
+import anyio.lowlevel
+
+from holdfast_store.contract import CallFilter, Expire, Purge, Recover, Renew, Retention, Store, Swept
+from holdfast_store.model.errors import StoreError
+from holdfast_store.model.lifecycle import State
+from holdfast_tools.runner import Runner
+from holdfast_tools.waiters import Waiters
+
+log = logging.getLogger("holdfast.scheduler")
+
+LONGEST_WAIT_S = 30.0
+"""The scheduler looks at the store at least this often."""
+
+HELD_WAIT_S = 1.0
+"""How long it waits when all that is due is already under way: a runner that lets go wakes it."""
+
+PURGE_EVERY_S = 3600.0
+
+_PAGE = 500
+
+
+class Scheduler:
+    """Moves what time moves. Set `queued` to have it look at the queue now."""
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        waiters: Waiters,
+        queued: asyncio.Event,
+        identities: dict[str, str],
+        retention: Retention,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._waiters = waiters
+        self._queued = queued
+        self._identities = identities
+        self._retention = retention
+
+    async def recover(self) -> tuple[int, int]:
+        """Take over what a dead engine left running; answers how many were queued again and are in doubt.
+
+        The caller holds the owner lock, which proves that no other engine of this store lives.
+        """
+        (swept,) = await self._store.commit((Recover(self._runner.lease.owner, takeover=True),))
+        calls = swept.calls if isinstance(swept, Swept) else ()
+        in_doubt = sum(call.state is State.IN_DOUBT for call in calls)
+        if calls:
+            log.warning("recovered calls of the last engine", extra={"calls": len(calls), "in_doubt": in_doubt})
+        return len(calls) - in_doubt, in_doubt
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._heartbeat)
+            tasks.start_soon(self._fail_orphans)
+            tasks.start_soon(self._purge)
+            await self._schedule()
+
+    async def _schedule(self) -> None:
+        while True:
+            self._queued.clear()
+            wait_s = LONGEST_WAIT_S
+            try:
+                wait_s = await self._pass()
+            except StoreError as error:
+                log.error("the queue cannot be read", extra={"error": str(error)})
+                wait_s = 1.0
+            with anyio.move_on_after(wait_s):
+                await self._queued.wait()
+            await anyio.lowlevel.checkpoint()
+
+    async def _pass(self) -> float:
+        """Start what can run, end what is out of time; answers how long to wait for the next look."""
+        for call in await self._store.runnable(self._runner.free_slots):
+            if not self._runner.is_under_way(call.id):
+                self._runner.begin_queued(call)
+        due_s = await self._store.next_due_s()
+        if due_s is None:
+            return LONGEST_WAIT_S
+        if due_s > 0:
+            return min(LONGEST_WAIT_S, due_s)
+        (swept,) = await self._store.commit((Expire(),))
+        if not isinstance(swept, Swept) or not swept.calls:
+            return HELD_WAIT_S
+        for call in swept.calls:
+            self._waiters.notify(call)
+        return 0.0
+
+    async def _heartbeat(self) -> None:
+        """Renew every lease at a third of its span, and take over leases that others let run out."""
+        lease = self._runner.lease
+        while True:
+            await anyio.sleep(lease.lease_s / 3)
+            try:
+                await self._store.commit((Renew(lease), Recover(lease.owner, takeover=False)))
+            except StoreError as error:
+                log.error("leases could not be renewed", extra={"error": str(error)})
+
+    async def _fail_orphans(self) -> None:
+        """End parked and never-sent calls whose downstream is configured differently, or no more."""
+        waiting = CallFilter(states=frozenset({State.WAITING_FOR_APPROVAL, State.QUEUED}))
+        cursor: str | None = None
+        while True:
+            try:
+                page = await self._store.list_calls(waiting, _PAGE, cursor)
+            except StoreError as error:
+                log.error("waiting calls cannot be read", extra={"error": str(error)})
+                await anyio.sleep(1.0)
+                continue
+            for call in page.items:
+                if self._identities.get(call.downstream) != call.identity and call.fence == 0:
+                    await self._runner.fail_changed(call)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def _purge(self) -> None:
+        while True:
+            try:
+                await self._store.commit((Purge(self._retention),))
+            except StoreError as error:
+                log.error("nothing could be purged", extra={"error": str(error)})
+            await anyio.sleep(PURGE_EVERY_S)
