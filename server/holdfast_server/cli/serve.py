@@ -13,7 +13,7 @@ def serve(config: Path, http: str | None, principal: str | None, in_process: boo
         raise Failure(f"--http and {other} do not go together; over HTTP the bearer token says who calls", USAGE)
     if http is not None:
         host, port = address(http)
-        from holdfast_server.engine.run import serve_http
+        from holdfast_server.engine.run_http import serve_http
 
         return serve_http(config, host, port)
     if in_process or sys.platform == "win32":

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast_tools.catalog import Catalog
-from holdfast_tools.downstream.owner import Downstream
 from mcp.server.lowlevel.server import Server
 
 from holdfast_policy.decide import PolicySet
@@ -18,10 +16,12 @@ from holdfast_server.mcp.admin import ADMIN_INSTRUCTIONS, ADMIN_ROLE, AdminTools
 from holdfast_server.mcp.agent import AgentToolset
 from holdfast_server.mcp.endpoint import build_server
 from holdfast_server.mcp.handles import Handles
-from holdfast_server.mcp.http import TokenDirectory
 from holdfast_server.mcp.instructions import INSTRUCTIONS
+from holdfast_server.mcp.tokens import TokenDirectory
 from holdfast_store.contract import SaveCatalog, Store
 from holdfast_store.model.values import LOCAL, CatalogRecord, Principal, new_id
+from holdfast_tools.catalog import Catalog
+from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.gateway import FIRST_CATALOG_S, Gateway, GatewaySettings
 from holdfast_tools.operations import Operations
 from holdfast_tools.runner import Runner

@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import asdict
-from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from holdfast_server.engine.assembly import Assembly
 from holdfast_server.mcp.payloads import iso
 from holdfast_server.version import VERSION
 from holdfast_store.model.values import Json
+from holdfast_tools.downstream.owner import Downstream
+from holdfast_tools.downstream.spec import HttpSpec, StdioSpec
 
 
 async def engine_status(assembly: Assembly, mode: str, connections: int, warnings: tuple[str, ...]) -> Json:
@@ -43,7 +45,15 @@ async def engine_status(assembly: Assembly, mode: str, connections: int, warning
     }
 
 
-def _downstream(name: str, downstream: Any) -> Json:
+def _reached_by(transport: StdioSpec | HttpSpec) -> str:
+    """The command, or the url without user and query: what may hold a secret is left out."""
+    if isinstance(transport, StdioSpec):
+        return transport.command
+    parts = urlsplit(transport.url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _downstream(name: str, downstream: Downstream) -> Json:
     status = downstream.status
     return {
         "name": name,
@@ -55,5 +65,5 @@ def _downstream(name: str, downstream: Any) -> Json:
         "reason": status.reason,
         "stderr_tail": list(status.stderr_tail),
         "pid": status.pid,
-        "reached_by": downstream.spec.describe(),
+        "reached_by": _reached_by(downstream.spec.transport),
     }

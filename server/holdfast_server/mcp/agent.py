@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast_tools.catalog import Catalog
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 
@@ -14,6 +13,7 @@ from holdfast_server.mcp.handles import Handles
 from holdfast_server.mcp.render import refusal, render
 from holdfast_store.model.errors import CallError, HoldfastError, StoreError, UnknownTool
 from holdfast_store.model.values import Json
+from holdfast_tools.catalog import Catalog
 from holdfast_tools.gateway import Gateway
 
 

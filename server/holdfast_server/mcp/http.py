@@ -1,8 +1,6 @@
 """The HTTP side: `/mcp` for agents, `/admin/mcp` for admins, `/healthz` and `/readyz` for whoever keeps it running."""
 
-import hashlib
-import hmac
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,37 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from holdfast_server.mcp.caller import PrincipalToken
-from holdfast_store.model.values import Principal
+from holdfast_server.mcp.tokens import TokenDirectory
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 BODY_OVERHEAD_BYTES = 64 * 1024
 """What a request may carry beyond its arguments: names, `_meta`, the envelope."""
-
-
-class TokenDirectory:
-    """Tokens by their SHA-256; the tokens themselves are never kept."""
-
-    def __init__(self, principals: Mapping[str, Principal]) -> None:
-        self._principals = dict(principals)
-
-    def find(self, token: str) -> Principal | None:
-        """The principal of `token`, compared in constant time."""
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        found: Principal | None = None
-        for known, principal in self._principals.items():
-            if hmac.compare_digest(known, digest):
-                found = principal
-        return found
-
-    async def verify_token(self, token: str) -> PrincipalToken | None:
-        """The SDK's `TokenVerifier`."""
-        principal = self.find(token)
-        if principal is None:
-            return None
-        client_id = f"{principal.tenant}/{principal.id}"
-        return PrincipalToken(token="", client_id=client_id, scopes=[], principal=principal)
 
 
 def build_app(
