@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 import uvicorn
-from conftest import HttpServer
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
-from watching import DEADLINE_S, http_spec, outcome, running, text_of, until
+from watching import DEADLINE_S, HttpServer, http_spec, outcome, running, text_of, until
 
-from holdfast_tools.downstream.attempt import Answered, Lost, NotSent
+from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
 
 ERAS = pytest.mark.parametrize("era", [(), ("--legacy",)], ids=["2026-07-28", "2025-11-25"])
 
@@ -86,7 +85,7 @@ async def test_a_restart_that_nobody_noticed_sends_nothing_twice(http_server: Ht
         assert isinstance(await watched.call("echo"), Answered)
         first.kill()
         http_server.start("--json", *era)
-        answers = []
+        answers: list[Attempt] = []
         with anyio.fail_after(DEADLINE_S):
             while not any(isinstance(answer, Answered) for answer in answers):
                 await watched.downstream.connected(DEADLINE_S)
@@ -149,16 +148,28 @@ async def test_a_changed_listing_is_seen(http_server: HttpServer, era: tuple[str
 
 async def test_a_call_under_way_outlives_the_loss_of_another(http_server: HttpServer) -> None:
     """One broken connection must not put the calls on the others in doubt."""
-    replies: dict[str, Response | anyio.Event] = {}
+    finish = anyio.Event()
+    replies: dict[str, Response | anyio.Event] = {"slow": finish}
     async with answering(replies) as port, running(http_spec(port)) as watched:
-        replies["slow"] = anyio.Event()
         slow = watched.begin("slow", read_only=False)
         await until(lambda: "slow" in SEEN, "the slow call")
         replies["bad"] = PlainTextResponse("upstream gone", 502)
         assert isinstance(await watched.call("bad", read_only=False), Lost)
         assert await watched.downstream.connected(DEADLINE_S)
-        replies["slow"].set()
+        finish.set()
         assert isinstance(await outcome(slow), Answered)
+
+
+async def test_answers_lost_one_after_the_other_do_not_keep_the_downstream_away() -> None:
+    at_once = anyio.Event()
+    at_once.set()
+    replies: dict[str, Response | anyio.Event] = {"bad": PlainTextResponse("no", 502), "good": at_once}
+    async with answering(replies) as port, running(http_spec(port)) as watched:
+        with anyio.fail_after(10):
+            for _ in range(12):
+                assert isinstance(await watched.call("good"), Answered)
+                assert isinstance(await watched.call("bad"), Lost)
+                assert await watched.downstream.connected(DEADLINE_S)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +185,13 @@ async def test_a_call_under_way_outlives_the_loss_of_another(http_server: HttpSe
         (429, Answered, "HTTP 429 Too Many Requests"),
     ],
 )
-async def test_an_http_answer_that_is_no_json_rpc_is_what_its_status_says(status: int, kind: type, words: str) -> None:
+async def test_an_http_answer_that_is_no_json_rpc_is_what_its_status_says(
+    status: int, kind: type[Attempt], words: str
+) -> None:
     async with answering({"tool": PlainTextResponse("oops", status)}) as port, running(http_spec(port)) as watched:
         attempt = await watched.call("tool", read_only=False)
     assert isinstance(attempt, kind), attempt
-    told = attempt.error["message"] if isinstance(attempt, Answered) and attempt.error else attempt.reason
-    assert words in told
+    assert words in (str(attempt.error) if isinstance(attempt, Answered) else attempt.reason)
 
 
 async def test_a_json_rpc_error_with_an_http_error_status_is_the_servers_answer() -> None:

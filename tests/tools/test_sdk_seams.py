@@ -7,6 +7,7 @@ import anyio
 import pytest
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from opentelemetry import context, trace
 from watching import ScriptedServer, outcome, text_of
 
@@ -69,7 +70,7 @@ def test_errors_that_stand_in_for_an_answer_are_told_from_real_ones(error: MCPEr
 
 
 def test_the_stand_ins_are_still_worded_as_the_sdk_words_them() -> None:
-    folder = Path(sdk.JSONRPCDispatcher.send_raw_request.__code__.co_filename).parents[1]
+    folder = Path(JSONRPCDispatcher.send_raw_request.__code__.co_filename).parents[1]
     source = (folder / "client" / "streamable_http.py").read_text() + (
         folder / "shared" / "jsonrpc_dispatcher.py"
     ).read_text()

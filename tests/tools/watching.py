@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from support.processes import Processes, Running
 
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools.downstream.attempt import Answered, Attempt
@@ -108,3 +110,23 @@ class ScriptedServer:
 
 def http_spec(port: int, **headers: str) -> DownstreamSpec:
     return DownstreamSpec("remote", HttpSpec(f"http://127.0.0.1:{port}/mcp", headers), connect_timeout_s=DEADLINE_S)
+
+
+class HttpServer:
+    """The HTTP server of the tests, on one port through all its lives."""
+
+    def __init__(self, processes: Processes, folder: Path) -> None:
+        self._processes = processes
+        self.log = folder / "http.log"
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            self.port = unused.getsockname()[1]
+
+    def start(self, *options: str) -> Running:
+        command = [sys.executable, SERVERS / "over_http.py", str(self.port), self.log, *options]
+        server = self._processes.start(command)
+        server.wait_for("listening", DEADLINE_S)
+        return server
+
+    def noted(self, line: str) -> int:
+        """How often the server noted `line`."""
+        return self.log.read_text().splitlines().count(line) if self.log.exists() else 0

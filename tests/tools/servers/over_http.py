@@ -123,6 +123,7 @@ def only_legacy(app: ASGIApp) -> ASGIApp:
 
 async def serve(options: argparse.Namespace) -> None:
     listening = socket.create_server(("127.0.0.1", options.port))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     app: ASGIApp = OverHttp(options.log).server.streamable_http_app(json_response=options.json)
     if options.legacy:
         app = only_legacy(app)

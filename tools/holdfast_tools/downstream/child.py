@@ -15,6 +15,8 @@ CLOSING_GRACE_S = 2.0
 """How long a child may take to leave by itself once its stdin is closed."""
 TERM_GRACE_S = 2.0
 KILL_GRACE_S = 2.0
+EXIT_NOTICE_S = 0.2
+"""How long a child whose stdout closed may take to be noticed as dead, so that it can be said how it died."""
 _POLL_S = 0.02
 _LATE_BYTES = 4 * 1024 * 1024
 """How much may still be read after the child's death: more is written by somebody else who holds the pipe."""
@@ -111,7 +113,7 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._lost_pipes.add(fd)
         if fd == _STDOUT:
-            self._fall_silent()
+            asyncio.get_running_loop().call_later(EXIT_NOTICE_S, self._fall_silent)
         elif fd == _STDIN:
             self._writable.set()
 

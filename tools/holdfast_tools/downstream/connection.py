@@ -39,7 +39,7 @@ class Connection:
     """One `Client`, entered and left by the task that runs `run`. Single use.
 
     `opened` is set when the first listing has arrived or the connection has ended, `ended` when nothing of it is
-    left. `on_listing` is called with each listing, the first before `opened`.
+    left. `on_listing` is called with each listing, the first before `opened`. `answered`: a call got its result here.
     """
 
     def __init__(self, link: Link, open_timeout_s: float, on_listing: Callable[["Connection"], None]) -> None:
@@ -47,6 +47,7 @@ class Connection:
         self.opened = asyncio.Event()
         self.ended = asyncio.Event()
         self.ready = False
+        self.answered = False
         self.protocol_version = ""
         self.server_name: str | None = None
         self.instructions: str | None = None

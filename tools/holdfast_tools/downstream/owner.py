@@ -181,6 +181,7 @@ class Downstream:
                 result = await connection.call(
                     name, arguments, exchange, meta=meta, on_progress=on_progress, cancel_on_abandon=read_only
                 )
+                connection.answered = True
                 attempt = Answered(result=finite(result))
         except MCPError as error:
             modern = sdk.is_modern(connection.protocol_version)
@@ -209,7 +210,8 @@ class Downstream:
             began = anyio.current_time()
             if await self._open(connection, tries):
                 await self._serve(connection)
-                tries = 0 if anyio.current_time() - began > LONGEST_PAUSE_S else tries
+                if connection.answered or anyio.current_time() - began > LONGEST_PAUSE_S:
+                    tries = 0
             await anyio.sleep(_random.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 16))))
 
     def _link(self) -> Link:
