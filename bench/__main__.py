@@ -13,6 +13,7 @@ import anyio
 from bench.commits import measure_commits
 from bench.contenders import all_contenders, holdfast_config
 from bench.load import Plan, measure
+from bench.parked import CALLS, measure_parked
 from bench.report import as_json, show
 from bench.startup import measure_startup
 from rich.console import Console
@@ -35,7 +36,7 @@ def main() -> int:
         with all_contenders(folder, options.only) as contenders:
             console.print(f"calls over HTTP: {', '.join(contender.name for contender in contenders)} ...")
             results = anyio.run(measure, contenders, plan)
-            startup = commits = None
+            startup = commits = parked = None
             if "holdfast" in options.only:
                 console.print("starts on stdio ...")
                 place = folder / "startup"
@@ -45,8 +46,15 @@ def main() -> int:
         if "holdfast" in options.only:
             console.print("commits ...")
             commits = anyio.run(measure_commits, folder, 2_000 if options.quick else 20_000)
+            console.print("parked calls ...")
+            place = folder / "parked"
+            place.mkdir()
+            parked = measure_parked(place, CALLS // 10 if options.quick else CALLS)
         report = as_json(["direct", *options.only], results, startup, commits)
     show(report, console)
+    if parked is not None:
+        report["parked"] = parked.as_json()
+        console.print(parked.text())
     if options.json:
         json.dump(report, sys.stdout, indent=2)
         print()

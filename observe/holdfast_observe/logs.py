@@ -28,9 +28,21 @@ class KeyValueFormatter(logging.Formatter):
         return line
 
 
-def configure(level: str = "info", stream: TextIO | None = None) -> None:
-    """Send the logs of this process to `stream` (stderr by default), at `level` and above."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is at that moment: it may be replaced while the process lives."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        """`StreamHandler` sets it once; what it sets is not used."""
+
+
+def configure(level: str = "info") -> None:
+    """Send the logs of this process to stderr, at `level` and above."""
+    handler = _Stderr()
     handler.setFormatter(KeyValueFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

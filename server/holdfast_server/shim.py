@@ -136,14 +136,18 @@ class Shim:
         return bool(self._to_engine) or (not self._client_left and not self._conversation.goodbye)
 
     def _drained(self) -> bool:
-        """The client has left: close towards the engine once all is answered; whether there is nothing to wait for."""
+        """The client has left: tell the engine, and wait for what is unanswered; whether that is nothing any more.
+
+        The engine still answers, and knows from now on that nobody may be there to read it.
+        """
         if self._connection is None:
             return not self._to_client or time.monotonic() >= self._leave_at
-        if not self._half_closed and not self._to_engine and not self._conversation.waiting:
+        if not self._half_closed and not self._to_engine:
             self._half_closed = True
-            self._leave_at = min(self._leave_at, time.monotonic() + HALF_CLOSED_S)
             with suppress(OSError):
                 self._connection.socket.shutdown(socket.SHUT_WR)
+        if self._half_closed and not self._conversation.waiting:
+            self._leave_at = min(self._leave_at, time.monotonic() + HALF_CLOSED_S)
         return time.monotonic() >= self._leave_at
 
     def _turn(self) -> None:
@@ -258,8 +262,9 @@ class Shim:
             self._connection = None
         lived_s = time.monotonic() - self._connected_at
         self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        cut_off = not self._half_closed or self._conversation.waiting
         told, kept = self._conversation.lost(self._to_engine)
-        if not self._half_closed:
+        if cut_off:
             for line in told:
                 self._tell(line)
         self._to_engine = deque(kept)

@@ -76,8 +76,9 @@ class Admit:
     `event` is ADMIT, START (with `lease`: admitted and claimed at once, fence 1), PARK (with `approval`) or DENY
     (with `outcome`). With a key: an unreleased row of the same (tenant, principal, downstream, original_name, key)
     answers `Replayed` (ended) or `Joined` (open) on the same fingerprint, `Conflict` on another, `Purged` beyond the
-    replay window. Without one, `dedupe` may answer `Joined`. A call with `resumes` joins an open call that resumes
-    the same one.
+    replay window. Without one, `dedupe` may answer `Joined`. A call with `resumes` joins an open or done call that
+    resumes the same one. `waited_s` is how long ago the request came: the call's `created_at` lies that far back, so
+    that repeats which waited together for a catalog are told apart by when they were sent.
     """
 
     call: NewCall
@@ -86,6 +87,7 @@ class Admit:
     approval: NewApproval | None = None
     outcome: Outcome | None = None
     dedupe: Dedupe | None = None
+    waited_s: float = 0.0
     note: str | None = None
     detail: Json = field(default_factory=dict)
 
@@ -384,9 +386,9 @@ class Store(Protocol):
     async def get_approval(self, approval_id: str) -> Approval | None: ...
 
     async def list_approvals(
-        self, status: ApprovalStatus | None, limit: int, cursor: str | None = None
+        self, status: ApprovalStatus | None, limit: int, cursor: str | None = None, *, tenant: str | None = None
     ) -> Page[Approval]:
-        """Newest first. Raises `ValueError` for a cursor that this method did not make."""
+        """Newest first, of all tenants or of one. Raises `ValueError` for a cursor that this method did not make."""
         ...
 
     async def journal(self, call_id: str) -> Sequence[JournalEntry]:

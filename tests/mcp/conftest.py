@@ -36,6 +36,11 @@ class Service:
         (path,) = self.workspace.state_home.glob("holdfast/*/admin.token")
         return Path(path).read_text().strip()
 
+    @property
+    def store(self) -> Path:
+        (path,) = self.workspace.state_home.glob("holdfast/*/state.db")
+        return path
+
     @asynccontextmanager
     async def client(
         self, mode: str = "auto", *, path: str = "/mcp", token: str | None = None

@@ -59,6 +59,33 @@ async def test_an_approver_cannot_approve_what_it_asked_for_itself(started):
     assert service.workspace.ledger.effects() == []
 
 
+async def test_an_approver_of_another_tenant_sees_and_decides_nothing(started):
+    people = [
+        {"id": "ada", "token": "token-of-ada", "tenant": "acme"},
+        {"id": "eve", "token": "token-of-eve", "tenant": "globex", "roles": ["approver"]},
+        {"id": "abe", "token": "token-of-abe", "tenant": "acme", "roles": ["approver"]},
+    ]
+    service = started(principals=people)
+    async with service.client(token="token-of-ada") as agent:
+        task_id = (await agent.call_tool("ledger__destroy", {"n": 1})).meta[CALL]["id"]
+    async with service.admin() as admin:
+        (approval,) = (await admin.call_tool("list_approvals", {})).structured_content["approvals"]
+    async with service.admin("token-of-eve") as eve:
+        assert (await eve.call_tool("list_approvals", {})).structured_content == {"approvals": []}
+        assert (await eve.call_tool("list_calls", {})).structured_content == {"calls": []}
+        for tool, arguments in (
+            ("get_approval", {"approval_id": approval["id"]}),
+            ("approve", {"approval_id": approval["id"]}),
+            ("get_call", {"call_id": task_id}),
+            ("cancel_call", {"call_id": task_id}),
+        ):
+            result = await eve.call_tool(tool, arguments)
+            assert result.structured_content["error"]["code"] == "not_found"
+    async with service.admin("token-of-abe") as abe:
+        assert len((await abe.call_tool("list_approvals", {})).structured_content["approvals"]) == 1
+        assert not (await abe.call_tool("approve", {"approval_id": approval["id"]})).is_error
+
+
 async def test_a_call_is_shown_with_its_timeline(started):
     service = started()
     async with service.client() as agent, service.admin() as admin:

@@ -1,5 +1,8 @@
 """What an agent sees over HTTP, in both eras: the tools, the answers, the handles, and nothing of the admins'."""
 
+import sqlite3
+from contextlib import closing
+
 import httpx2
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -146,3 +149,15 @@ async def test_health_and_readiness_are_told(started):
     async with httpx2.AsyncClient() as http:
         assert (await http.get(service.root + "/healthz")).json() == {"status": "ok"}
         assert (await http.get(service.root + "/readyz")).status_code in (200, 503)
+
+
+async def test_a_store_in_trouble_is_told_without_its_path(started):
+    service = started()
+    async with service.client() as client:
+        await client.list_tools()
+        with closing(sqlite3.connect(service.store, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(MCPError, match="Nothing ran") as refused:
+                await client.call_tool("ledger__write", {"n": 1})
+    assert str(service.workspace.folder) not in str(refused.value)
+    assert service.workspace.ledger.effects() == []

@@ -1,8 +1,9 @@
 """An engine's insides in this process, on a real store and a real downstream, with a clock that tests move."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from support.workspace import Workspace
 from holdfast_server.config import load
 from holdfast_server.engine.assembly import OPERATOR, Assembly, assemble
 from holdfast_server.mcp.admin import EngineControl
+from holdfast_store.contract import CallFilter, Store, Write, WriteResult
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import LOCAL, Call, Principal
 from holdfast_store.open import open_store
@@ -31,6 +33,25 @@ class MovableClock:
 
     def pass_by(self, seconds: float) -> None:
         self.ahead_s += seconds
+
+
+class LateAnswers:
+    """A store whose commits are durable at once, but whose answers to writes of one kind come only when let go."""
+
+    def __init__(self, store: Store, kind: type) -> None:
+        self.reached = asyncio.Event()
+        self._let_go = asyncio.Event()
+        self._store, self._kind, self._commit = store, kind, store.commit
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        results = await self._commit(writes)
+        if any(isinstance(write, self._kind) for write in writes):
+            self.reached.set()
+            await self._let_go.wait()
+        return results
 
 
 class Inside:
@@ -78,6 +99,53 @@ class Inside:
         pid = self.assembly.downstreams["ledger"].status.pid
         assert pid is not None
         return pid
+
+    async def only_call(self) -> Call:
+        (call,) = (await self.store.list_calls(CallFilter(), 10)).items
+        return call
+
+    @contextmanager
+    def late_answers(self, kind: type) -> Iterator[LateAnswers]:
+        """Within the block, whoever commits a write of this kind hears of it only when the test says so."""
+        late = LateAnswers(self.store, kind)
+        self.store.commit = late.commit  # type: ignore[method-assign]
+        try:
+            yield late
+        finally:
+            late.let_go()
+            del self.store.commit  # type: ignore[method-assign]
+
+    @contextmanager
+    def taking_nothing(self) -> Iterator[None]:
+        """Within the block, the ledger downstream's stdin has no room."""
+        connection = self.assembly.downstreams["ledger"]._connection
+        assert connection is not None
+        connection.link._child.pause_writing()  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            connection.link._child.resume_writing()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def without_downstream(self) -> Iterator[None]:
+        """Within the block, the ledger downstream is as if it could not be connected."""
+        downstream = self.assembly.downstreams["ledger"]
+        connection, downstream._connection = downstream._connection, None
+        downstream._move("failed", reason="made up")
+        try:
+            yield
+        finally:
+            downstream._connection = connection
+            downstream._move("connected")
+
+    async def restart_downstream(self) -> None:
+        """Return when the ledger downstream's connection is gone, and is being made again."""
+        downstream = self.assembly.downstreams["ledger"]
+        assert downstream._connection is not None
+        downstream._connection.link.fail("made up")
+        with anyio.fail_after(DEADLINE_S):
+            while downstream.status.state == "connected":
+                await anyio.sleep(0.01)
 
     async def until_begun(self, tool: str, effects: int = 1) -> None:
         """Wait until the downstream has begun that many effects of `tool`."""

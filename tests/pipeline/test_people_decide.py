@@ -2,14 +2,16 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import anyio
 import pytest
 
-from holdfast_store.contract import CallFilter
+from holdfast_store.contract import CallFilter, Claim, Purge
 from holdfast_store.model.errors import NotFound, WrongState
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import LOCAL, OutcomeKind, Principal, VerdictKind
+from holdfast_tools.runner import RunnerSettings
 
 APPROVE, REJECT = VerdictKind.APPROVE, VerdictKind.REJECT
 
@@ -159,6 +161,51 @@ async def test_a_write_that_was_sent_is_not_cancelled_but_marked(inside):
     assert (await inside.until(call.id, State.DONE)).cancel_requested
 
 
+async def test_a_definition_that_changes_after_the_claim_is_asked_about_again(inside, approver):
+    call, approval_id = await parked(inside)
+    (record,) = await inside.store.catalogs()
+    tools = tuple({**tool, "description": "other"} if tool["name"] == "destroy" else tool for tool in record.tools)
+    with inside.late_answers(Claim) as disk:
+        await inside.operations.decide(approval_id, approver, APPROVE, "")
+        await disk.reached.wait()
+        inside.assembly.catalog.update(replace(record, tools=tools))
+    await inside.until(call.id, State.WAITING_FOR_APPROVAL)
+    assert await inside.events(call.id) == ["park", "approve", "claim", "retry", "park"]
+    assert await inside.approval_of(call) != approval_id
+    assert inside.workspace.ledger.effects() == []
+
+
+async def test_an_approved_call_waits_for_its_downstream_without_spinning(inside, approver):
+    call, approval_id = await parked(inside)
+    runnable, looks = inside.store.runnable, []
+
+    async def counted(limit):
+        looks.append(limit)
+        return await runnable(limit)
+
+    inside.store.runnable = counted
+    with inside.without_downstream():
+        await inside.operations.decide(approval_id, approver, APPROVE, "")
+        await anyio.sleep(0.5)
+        assert len(looks) < 5
+    await inside.until(call.id, State.DONE)
+
+
+async def test_calls_that_wait_for_one_downstream_do_not_hide_those_of_another(opened, workspace, approver):
+    servers = {"ledger": workspace.ledger_downstream(), "other": workspace.ledger_downstream("--list-delay-ms", "1")}
+    async with opened(mcpServers=servers) as inside:
+        inside.assembly.runner._settings = RunnerSettings(max_under_way=2)
+        waiting = [await inside.call("ledger__destroy", {"n": n}) for n in range(5)]
+        last = await inside.call("other__destroy", {"n": 9})
+        with inside.without_downstream():
+            for reply in (*waiting, last):
+                await inside.operations.decide(await inside.approval_of(reply.call), approver, APPROVE, "")
+            await inside.until(last.call.id, State.DONE)
+            assert (await inside.store.get_call(waiting[0].call.id)).state is State.QUEUED
+        for reply in waiting:
+            await inside.until(reply.call.id, State.DONE)
+
+
 # --- in doubt ---------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +281,31 @@ async def test_a_rejected_call_is_resumed_by_an_admin_only_and_asks_again(inside
     assert reply.call.state is State.WAITING_FOR_APPROVAL
     with pytest.raises(WrongState):
         await inside.operations.decide(await inside.approval_of(reply.call), approver, APPROVE, "")
+
+
+async def test_resuming_a_resumed_call_again_answers_with_what_it_came_to(inside, approver):
+    first = (await inside.undelivered("ledger__write", {"n": 1, "delay_ms": 5000}, inline_wait_s=0.05)).call
+    pid = inside.downstream_pid()
+    await inside.until_begun("write")
+    os.kill(pid, signal.SIGKILL)
+    doubted = await inside.until(first.id, State.IN_DOUBT)
+    failed = await inside.operations.resolve(doubted, approver, "failed", None, "not in the books")
+    resumed = await inside.operations.resume(failed, LOCAL, admin=False)
+    await inside.until(resumed.call.id, State.DONE)
+    again = await inside.operations.resume(failed, LOCAL, admin=False)
+    assert again.call.id == resumed.call.id
+    assert len(inside.workspace.ledger.effects("write")) == 2
+
+
+async def test_a_call_whose_arguments_are_no_longer_kept_cannot_be_resumed(opened):
+    async with opened() as inside:
+        failed = (await inside.call("ledger__fail", {"n": 1})).call
+        inside.clock.pass_by(inside.assembly.config.retention.payload_s + 1)
+        await inside.store.commit((Purge(inside.assembly.config.retention),))
+        purged = await inside.store.get_call(failed.id)
+        assert purged.arguments == {}
+        with pytest.raises(WrongState, match="no longer kept"):
+            await inside.operations.resume(purged, LOCAL, admin=False)
 
 
 async def _running(inside):

@@ -6,10 +6,10 @@ import signal
 import anyio
 import pytest
 
-from holdfast_store.contract import CallFilter
-from holdfast_store.model.errors import CallError, UnknownTool
+from holdfast_store.contract import CallFilter, Decide
+from holdfast_store.model.errors import CallError, StoreError, UnknownTool
 from holdfast_store.model.lifecycle import State
-from holdfast_store.model.values import OutcomeKind
+from holdfast_store.model.values import OutcomeKind, VerdictKind
 from holdfast_tools.request import RefusedArguments
 
 
@@ -155,3 +155,39 @@ async def test_the_trace_of_the_caller_names_the_run(inside):
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     reply = await inside.call("ledger__write", {"n": 1}, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert reply.call.run == trace
+
+
+async def test_what_was_not_even_taken_in_time_is_not_in_doubt(opened):
+    async with opened(tools={"ledger__write": {"timeout": "200ms"}}) as inside:
+        with inside.taking_nothing():
+            reply = await inside.call("ledger__write", {"n": 1}, inline_wait_s=15)
+        assert reply.call.state is State.FAILED
+        assert reply.call.outcome.kind is OutcomeKind.UNREACHABLE
+        await inside.call("ledger__write", {"n": 2})
+        assert [effect.arguments["n"] for effect in inside.workspace.ledger.effects("write")] == [2]
+
+
+async def test_a_read_that_policy_only_watches_is_journaled_with_what_it_would_have_asked(opened):
+    rule = {"id": "look", "match": {"tool": "ledger__read"}, "effect": "require_approval"}
+    async with opened(preset="observe", rules=[rule]) as inside:
+        reply = await inside.call("ledger__read", {"n": 1})
+        entries = await inside.store.journal(reply.call.id)
+        assert any("would_ask" in entry.detail for entry in entries)
+
+
+async def test_a_store_in_trouble_holds_up_a_claim_and_no_more(inside, approver):
+    parked = (await inside.call("ledger__destroy", {"n": 1})).call
+    approval_id = await inside.approval_of(parked)
+    read, troubles = inside.store.get_approval, []
+
+    async def troubled(approval):
+        if len(troubles) < 3:
+            troubles.append(approval)
+            raise StoreError("the disk is slow today")
+        return await read(approval)
+
+    await inside.store.commit((Decide(approval_id, approver.id, approver.roles, VerdictKind.APPROVE),))
+    inside.store.get_approval = troubled
+    inside.assembly.runner.wake()
+    await inside.until(parked.id, State.DONE)
+    assert len(troubles) == 3

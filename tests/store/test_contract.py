@@ -54,6 +54,7 @@ from holdfast_store.contract import (
 )
 from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import (
+    UNDISPATCHED,
     ApprovalStatus,
     CatalogRecord,
     Outcome,
@@ -195,7 +196,7 @@ async def test_beyond_the_tombstone_a_key_is_free(store: Store, clock: Clock) ->
     assert isinstance(await one(store, Admit(new_call(key="k"), Event.START, LEASE)), Accepted)
 
 
-@pytest.mark.parametrize("kind", [OutcomeKind.DENIED, OutcomeKind.REJECTED, OutcomeKind.EXPIRED])
+@pytest.mark.parametrize("kind", sorted(UNDISPATCHED))
 async def test_a_key_that_was_never_dispatched_is_released_early(store: Store, clock: Clock, kind: OutcomeKind) -> None:
     outcome = Outcome(kind, {"message": "no"})
     first = await admitted(store, new_call(key="k"), Event.DENY, outcome=outcome)
@@ -223,6 +224,13 @@ async def test_a_key_is_found_by_whoever_may_ask_for_it(store: Store) -> None:
 
 
 # --- repeats without a key --------------------------------------------------------------------------------------
+
+
+async def test_repeats_that_waited_together_are_told_apart_by_when_they_were_sent(store):
+    first = await admitted(store, dedupe=Dedupe(), waited_s=2.0)
+    assert await one(store, Admit(new_call(), Event.START, LEASE, dedupe=Dedupe(), waited_s=1.0)) == Joined(first)
+    apart = await one(store, Admit(new_call(), Event.START, LEASE, dedupe=Dedupe(), waited_s=1.9))
+    assert isinstance(apart, Accepted)
 
 
 async def test_a_repeat_joins_an_open_call_once_that_is_old_enough(store: Store, clock: Clock) -> None:
@@ -315,6 +323,12 @@ async def test_resuming_twice_joins_the_first_resumption_while_it_is_open(store:
     assert await one(store, Admit(again, Event.ADMIT, dedupe=Dedupe())) == Joined(resumed)
     await moved(store, resumed, Event.CANCEL, outcome=WITHDRAWN)
     assert isinstance(await one(store, Admit(again, Event.ADMIT, dedupe=Dedupe())), Accepted)
+
+
+async def test_resuming_what_a_resumption_has_made_good_answers_with_that(store: Store) -> None:
+    failed = await in_state(store, State.FAILED)
+    resumed = await settled(store, new_call(resumes=failed.id))
+    assert await one(store, Admit(new_call(resumes=failed.id), Event.START, LEASE)) == Joined(resumed)
 
 
 # --- records of reads -------------------------------------------------------------------------------------------
@@ -469,6 +483,8 @@ async def test_a_queued_call_may_be_parked_again(store: Store, clock: Clock) -> 
     first = await store.get_approval(call.approval_id)
     assert first is not None
     assert first.status is ApprovalStatus.APPROVED
+    (pending,) = (await store.list_approvals(ApprovalStatus.PENDING, 10)).items
+    assert pending.id == approval.id
 
 
 @pytest.mark.parametrize(
@@ -924,6 +940,17 @@ async def test_approvals_are_listed_newest_first_by_status(store: Store) -> None
     ]
     (rejected,) = (await store.list_approvals(ApprovalStatus.REJECTED, 10)).items
     assert rejected == await store.get_approval(calls[1].approval_id)
+
+
+async def test_approvals_are_listed_of_one_tenant(store: Store) -> None:
+    ours, theirs = [], []
+    for _ in range(3):
+        ours.append((await admitted(store, new_call(tenant="ours"), Event.PARK)).approval_id)
+        theirs.append((await admitted(store, new_call(tenant="theirs"), Event.PARK)).approval_id)
+    for status in (None, ApprovalStatus.PENDING):
+        first = await store.list_approvals(status, 2, tenant="ours")
+        second = await store.list_approvals(status, 2, first.cursor, tenant="ours")
+        assert [item.id for item in (*first.items, *second.items)] == ours[::-1]
 
 
 async def test_a_foreign_cursor_is_refused(store: Store) -> None:

@@ -194,6 +194,22 @@ async def test_what_was_committed_soon_is_there_after_closing(tmp_path: Path) ->
     await again.close()
 
 
+async def test_a_cancelled_close_still_closes(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/state.db"
+    store = await open_store(url)
+    call = await admitted(store)
+    store.commit_soon([Note(call.id, "last words", "me")])
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await asyncio.wait_for(store.close(), 5)
+    again = await open_store_for_reading(url)
+    assert len(await again.journal(call.id)) == 2
+    await again.close()
+
+
 def test_a_simulation_runs_the_same_store_without_a_thread(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.touch()
@@ -218,6 +234,16 @@ def test_a_simulation_runs_the_same_store_without_a_thread(tmp_path: Path) -> No
     call = asyncio.run(simulate())
     assert call is not None
     assert (call.state, call.ended_at) == (State.DONE, 5.0)
+
+
+def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch()
+    raw = connect_writer(path)
+    modes = {name: raw.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "fullfsync")}
+    raw.close()
+    full = 2
+    assert modes == {"journal_mode": "wal", "synchronous": full, "fullfsync": 1}
 
 
 WRITER = """

@@ -96,7 +96,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(tmp_path: Path) ->
     newer.execute("CREATE TABLE later (a TEXT)")
     newer.close()
     for opening in (open_store, open_store_for_reading):
-        with pytest.raises(StoreError, match="newer Holdfast.*upgrade"):
+        with pytest.raises(StoreError, match=r"newer Holdfast.*upgrade"):
             await opening(f"sqlite://{path}")
     check = sqlite3.connect(path)
     assert [name for (name,) in check.execute("SELECT name FROM sqlite_schema")] == ["later"]
@@ -109,7 +109,7 @@ async def test_a_database_of_another_program_is_refused_untouched(tmp_path: Path
     foreign.execute("CREATE TABLE bookmarks (a TEXT)")
     foreign.close()
     for opening in (open_store, open_store_for_reading):
-        with pytest.raises(StoreError, match="another program.*store url"):
+        with pytest.raises(StoreError, match=r"another program.*store url"):
             await opening(f"sqlite://{path}")
 
 

@@ -5,7 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from holdfast_store.sqlite.connection import ThreadConnection, connect_reader, c
 from holdfast_store.sqlite.store import SqliteStore
 
 
-async def opened(path: Path, connect: Callable[[], sqlite3.Connection]) -> SqliteStore:
+@asynccontextmanager
+async def opened(path: Path, connect: Callable[[], sqlite3.Connection]) -> AsyncIterator[SqliteStore]:
     """A store of an existing file whose writer is `connect`'s."""
-    return SqliteStore(
+    store = SqliteStore(
         path=path,
         writer=await ThreadConnection.open(connect),
         lookups=await ThreadConnection.open(partial(connect_reader, path)),
@@ -30,6 +32,10 @@ async def opened(path: Path, connect: Callable[[], sqlite3.Connection]) -> Sqlit
         clock=Clock(),
         retention=Retention(),
     )
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @pytest.fixture
@@ -91,11 +97,10 @@ async def test_a_reader_sees_what_the_engine_commits_meanwhile(path: Path) -> No
 
 
 async def test_a_file_that_can_only_be_read_says_so(path: Path) -> None:
-    store = await opened(path, partial(connect_reader, path))
-    with pytest.raises(StoreError, match=r"can only be read; give this user write permission.*SQLITE_READONLY"):
-        await admitted(store)
-    assert len((await store.list_calls(CallFilter(), 10)).items) == 1
-    await store.close()
+    async with opened(path, partial(connect_reader, path)) as store:
+        with pytest.raises(StoreError, match=r"can only be read; give this user write permission.*SQLITE_READONLY"):
+            await admitted(store)
+        assert len((await store.list_calls(CallFilter(), 10)).items) == 1
 
 
 async def test_a_full_disk_fails_the_commit_and_keeps_what_was_there(path: Path) -> None:
@@ -107,14 +112,13 @@ async def test_a_full_disk_fails_the_commit_and_keeps_what_was_there(path: Path)
         raw[0].execute(f"PRAGMA max_page_count = {pages}").fetchone()
         return raw[0]
 
-    store = await opened(path, connect)
-    large = new_call(arguments={"text": "x" * 100_000})
-    with pytest.raises(StoreError, match=r"disk is full.*free some space.*SQLITE_FULL"):
-        await admitted(store, large)
-    assert await store.get_call(large.id) is None
-    raw[0].execute("PRAGMA max_page_count = 1000000").fetchone()
-    assert (await admitted(store, large)).id == large.id
-    await store.close()
+    async with opened(path, connect) as store:
+        large = new_call(arguments={"text": "x" * 100_000})
+        with pytest.raises(StoreError, match=r"disk is full.*free some space.*SQLITE_FULL"):
+            await admitted(store, large)
+        assert await store.get_call(large.id) is None
+        raw[0].execute("PRAGMA max_page_count = 1000000").fetchone()
+        assert (await admitted(store, large)).id == large.id
 
 
 async def test_a_write_too_large_for_the_disk_does_not_fail_those_beside_it(path: Path) -> None:
@@ -124,15 +128,14 @@ async def test_a_write_too_large_for_the_disk_does_not_fail_those_beside_it(path
         connection.execute(f"PRAGMA max_page_count = {pages + 8}").fetchone()
         return connection
 
-    store = await opened(path, connect)
-    small = [Admit(new_call(), Event.START, LEASE) for _ in range(2)]
-    large = Admit(new_call(arguments={"text": "x" * 1_000_000}), Event.START, LEASE)
-    results = await asyncio.gather(
-        *(store.commit([write]) for write in (small[0], large, small[1])), return_exceptions=True
-    )
-    assert [type(result[0]) for result in (results[0], results[2])] == [Accepted, Accepted]
-    assert isinstance(results[1], StoreError)
-    await store.close()
+    async with opened(path, connect) as store:
+        small = [Admit(new_call(), Event.START, LEASE) for _ in range(2)]
+        large = Admit(new_call(arguments={"text": "x" * 1_000_000}), Event.START, LEASE)
+        results = await asyncio.gather(
+            *(store.commit([write]) for write in (small[0], large, small[1])), return_exceptions=True
+        )
+        assert [type(result[0]) for result in (results[0], results[2])] == [Accepted, Accepted]
+        assert isinstance(results[1], StoreError)
 
 
 LOCKER = """
@@ -145,16 +148,15 @@ LOCKER = """
 
 
 async def test_a_lock_held_by_another_process_fails_the_commit_and_names_it(path: Path) -> None:
-    store = await opened(path, partial(connect_writer, path, busy_timeout_s=0.05))
-    command = [sys.executable, "-c", textwrap.dedent(LOCKER), str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
-        assert locker.stdout is not None
-        assert locker.stdout.readline() == "locked\n"
-        with pytest.raises(StoreError, match=r"another process holds its lock.*SQLITE_BUSY"):
-            await admitted(store)
-        locker.communicate("\n", timeout=10)
-    await admitted(store)
-    await store.close()
+    async with opened(path, partial(connect_writer, path, busy_timeout_s=0.05)) as store:
+        command = [sys.executable, "-c", textwrap.dedent(LOCKER), str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
+            assert locker.stdout is not None
+            assert locker.stdout.readline() == "locked\n"
+            with pytest.raises(StoreError, match=r"another process holds its lock.*SQLITE_BUSY"):
+                await admitted(store)
+            locker.communicate("\n", timeout=10)
+        await admitted(store)
 
 
 async def test_a_damaged_file_is_reported(path: Path) -> None:
@@ -165,10 +167,8 @@ async def test_a_damaged_file_is_reported(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
     path.write_bytes(content)
-    store = await open_store_for_reading(f"sqlite://{path}")
     with pytest.raises(StoreError, match=r"damaged.*restore a backup.*SQLITE_CORRUPT"):
-        await store.list_calls(CallFilter(), 100)
-    await store.close()
+        await open_store(f"sqlite://{path}")
 
 
 async def test_a_slightly_damaged_file_is_found_by_the_deep_check(path: Path) -> None:

@@ -1,11 +1,12 @@
 """From a request and a decision to what the store admits. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from holdfast_policy.admission import still_satisfied
-from holdfast_policy.values import Decision, Effect
+from holdfast_policy.values import Decision, Effect, Subject
 from holdfast_store.model.errors import CallError
-from holdfast_store.model.values import Approval, Call, Json, NewApproval, NewCall, new_id
+from holdfast_store.model.values import Approval, Call, Json, NewApproval, NewCall, Principal, new_id
 from holdfast_tools.catalog import Tool
 from holdfast_tools.request import CallRequest
 
@@ -27,6 +28,16 @@ def idempotency_key(request: CallRequest, tool: Tool) -> str | None:
             "Send a key of that form, or none."
         )
     return key
+
+
+def subject_of(tool: Tool, principal: Principal, arguments: Json) -> Subject:
+    """What policy is asked about when `principal` calls `tool`."""
+    return Subject(tool.canonical, tool.downstream, tool.annotations, principal, arguments, tool.misfits)
+
+
+def requester(call: Call, principals: Mapping[tuple[str, str], Principal]) -> Principal:
+    """Who asked for `call`, with the roles of today: none where the config does not know them any more."""
+    return principals.get((call.tenant, call.principal)) or Principal(call.principal, tenant=call.tenant)
 
 
 def run_of(request: CallRequest, call_id: str) -> str:

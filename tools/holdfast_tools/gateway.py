@@ -5,14 +5,16 @@ never runs inside a request, so a client that goes away takes nothing with it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 
 from holdfast_policy.decide import PolicySet
-from holdfast_policy.values import Decision, Effect, Subject
+from holdfast_policy.values import Decision, Effect
 from holdfast_store.contract import (
     Accepted,
     Admit,
@@ -27,17 +29,19 @@ from holdfast_store.contract import (
     Store,
     WriteResult,
 )
-from holdfast_store.model.errors import CallError, KeyConflict, OutcomePurged, UnknownTool
-from holdfast_store.model.lifecycle import TERMINAL, Event, State
+from holdfast_store.model.errors import CallError, DownstreamError, KeyConflict, OutcomePurged, StoreError, UnknownTool
+from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import Call, NewCall, Outcome, OutcomeKind
-from holdfast_tools.admission import dispatched_arguments, idempotency_key, new_approval, new_call
+from holdfast_tools.admission import dispatched_arguments, idempotency_key, new_approval, new_call, subject_of
 from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.downstream.attempt import Answered
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.request import CallRequest, RefusedArguments, Reply
-from holdfast_tools.runner import Runner, outcome_of
+from holdfast_tools.runner import Runner, outcome_of, unreachable
 from holdfast_tools.schema import canonical, digest_of
 from holdfast_tools.waiters import PROGRESSING, Waiters
+
+log = logging.getLogger("holdfast.gateway")
 
 FIRST_CATALOG_S = 15.0
 """How long a call or a listing waits for a downstream of which nothing is known yet."""
@@ -62,7 +66,6 @@ class Gateway:
         downstreams: Mapping[str, Downstream],
         runner: Runner,
         waiters: Waiters,
-        queued: asyncio.Event,
         settings: GatewaySettings,
     ) -> None:
         self._store = store
@@ -71,7 +74,6 @@ class Gateway:
         self._downstreams = downstreams
         self._runner = runner
         self._waiters = waiters
-        self._queued = queued
         self._settings = settings
 
     async def call(self, request: CallRequest) -> Reply:
@@ -79,7 +81,8 @@ class Gateway:
 
         Returns the ended call, or the open one once `inline_wait_s` is over, it is parked or it is in doubt.
         Raises `CallError` (`UnknownTool`, `RefusedArguments`, `KeyConflict`, `OutcomePurged`) where nothing was
-        admitted, `StoreError` where nothing could be written; either way nothing ran.
+        admitted, `DownstreamError` where it may be a tool of a downstream that never listed any, `StoreError` where
+        nothing could be written; either way nothing ran.
         """
         tool = await self._tool(request)
         key = idempotency_key(request, tool)
@@ -92,10 +95,7 @@ class Gateway:
             if found is not None:
                 return await self._held_by_key(request, tool, key, fingerprint, found)
         self._check(request, tool, text)
-        subject = Subject(
-            tool.canonical, tool.downstream, tool.annotations, request.principal, request.arguments, tool.misfits
-        )
-        decision = self._policy.decide(subject)
+        decision = self._policy.decide(subject_of(tool, request.principal, request.arguments))
         call = new_call(request, tool, key, fingerprint, decision)
         if self._may_run_unrecorded(tool, decision, call):
             reply = await self._read(request, tool, call)
@@ -109,23 +109,11 @@ class Gateway:
         if tool is None:
             raise UnknownTool(f"The tool {call.tool} is not offered any more; the call cannot be resumed.")
         self._check(request, tool, canonical(request.arguments))
-        subject = Subject(
-            tool.canonical, tool.downstream, tool.annotations, request.principal, request.arguments, tool.misfits
-        )
-        decision = self._policy.decide(subject)
+        decision = self._policy.decide(subject_of(tool, request.principal, request.arguments))
         fresh = new_call(request, tool, None, call.fingerprint, decision)
         requesters = tuple(dict.fromkeys((*call.requesters, *fresh.requesters, resumer)))
         fresh = replace(fresh, resumes=call.id, run=call.run, requesters=requesters)
         return await self._admit(request, tool, fresh, decision)
-
-    async def wait(self, call_id: str, timeout_s: float) -> Call | None:
-        """The call once it has ended, is parked or in doubt, or as it stands after `timeout_s`."""
-        with self._waiters.expect(call_id) as future:
-            call = await self._store.get_call(call_id)
-            if call is None or call.state not in PROGRESSING:
-                return call
-            done, _ = await asyncio.wait((future,), timeout=timeout_s)
-        return future.result() if done else await self._store.get_call(call_id)
 
     async def wait_until_ended(self, call_id: str, timeout_s: float) -> Call | None:
         """The call once it has ended or is in doubt, through approvals and retries, or as it stands by then."""
@@ -155,6 +143,10 @@ class Gateway:
             tool = self._catalog.get(request.tool)
         if tool is not None:
             return tool
+        silent = self._unknown_owners(request.tool)
+        if silent:
+            reasons = "; ".join(unreachable(downstream).message for downstream in silent)
+            raise DownstreamError(f'The tool "{request.tool}" is not known, and nothing ran: {reasons}')
         nearest = self._catalog.nearest(request.tool)
         hint = f' Did you mean "{nearest}"?' if nearest else ' "tools/list" names what there is.'
         raise UnknownTool(f'There is no tool "{request.tool}".{hint}')
@@ -164,15 +156,19 @@ class Gateway:
 
         With `tool`, only for those whose prefix it could carry.
         """
-        unknown = [
-            downstream
-            for name, downstream in self._downstreams.items()
-            if not self._catalog.knows(name) and (tool is None or self._could_offer(name, tool))
-        ]
+        unknown = self._unknown_owners(tool)
         if unknown:
             async with anyio.create_task_group() as tasks:
                 for downstream in unknown:
                     tasks.start_soon(downstream.settled, FIRST_CATALOG_S)
+
+    def _unknown_owners(self, tool: str | None) -> list[Downstream]:
+        """The downstreams that never listed their tools, as far as `tool` could be one of them."""
+        return [
+            downstream
+            for name, downstream in self._downstreams.items()
+            if not self._catalog.knows(name) and (tool is None or self._could_offer(name, tool))
+        ]
 
     def _could_offer(self, downstream: str, tool: str) -> bool:
         return not self._catalog.prefix or tool.startswith(f"{downstream}__")
@@ -202,6 +198,7 @@ class Gateway:
         settings = tool.settings
         return (
             decision.effect is Effect.ALLOW
+            and not decision.would_ask
             and tool.annotations.read_only
             and call.key is None
             and not settings.journal_strict
@@ -223,10 +220,10 @@ class Gateway:
             dispatch.abandon()
             raise
         if not done:
-            (admitted,) = await self._store.commit((Admit(call, Event.START, lease=self._runner.lease),))
+            admission = Admit(call, Event.START, lease=self._runner.lease)
+            admitted = await self._runner.admit(admission, tool, dispatch)
             if not isinstance(admitted, Accepted):
                 raise TypeError(f"a call without a key was answered with {admitted!r}")
-            self._runner.adopt(admitted.call, dispatch)
             return Reply(admitted.call)
         attempt = dispatch.outcome.result()
         if not isinstance(attempt, Answered):
@@ -238,19 +235,13 @@ class Gateway:
 
     async def _admit(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Reply:
         with self._waiters.expect(call.id) as future:
-            (result,) = await self._store.commit((self._admission(tool, call, decision),))
-            if not isinstance(result, Accepted):
-                return await self._answered_by_another(request, tool, call, result)
-            admitted = result.call
-            if admitted.state is State.RUNNING:
-                self._runner.begin(admitted)
-            else:
-                self._queued.set()
-            if admitted.state not in PROGRESSING:
-                return Reply(admitted)
-            return Reply(await self._inline(request, tool, admitted, future))
+            result = await self._runner.admit(self._admission(request, tool, call, decision), tool)
+            if isinstance(result, Accepted):
+                return Reply(await self._inline(request, tool, result.call, future))
+        return await self._answered_by_another(request, tool, call, result)
 
-    def _admission(self, tool: Tool, call: NewCall, decision: Decision) -> Admit:
+    def _admission(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Admit:
+        admit = partial(Admit, call, waited_s=max(0.0, time.monotonic() - request.asked_at))
         settings = tool.settings
         joins = call.key is None and settings.dedupe and not tool.annotations.read_only
         dedupe = Dedupe(join_window_s=settings.join_window_s) if joins else None
@@ -258,14 +249,14 @@ class Gateway:
         detail = {"would_ask": decision.reason} if decision.would_ask else {}
         if decision.effect is Effect.DENY:
             outcome = Outcome(OutcomeKind.DENIED, {"message": decision.reason})
-            return Admit(call, Event.DENY, outcome=outcome, dedupe=dedupe)
+            return admit(Event.DENY, outcome=outcome, dedupe=dedupe)
         if decision.effect is Effect.REQUIRE_APPROVAL:
             approval = new_approval(decision, call.fingerprint, call.definition)
-            return Admit(call, Event.PARK, approval=approval, dedupe=dedupe, note=decision.reason)
+            return admit(Event.PARK, approval=approval, dedupe=dedupe, note=decision.reason)
         ready = self._downstreams[tool.downstream].status.state == "connected" and self._runner.free_slots > 0
         if ready:
-            return Admit(call, Event.START, lease=self._runner.lease, dedupe=dedupe, note=note, detail=detail)
-        return Admit(call, Event.ADMIT, dedupe=dedupe, note=note, detail=detail)
+            return admit(Event.START, lease=self._runner.lease, dedupe=dedupe, note=note, detail=detail)
+        return admit(Event.ADMIT, dedupe=dedupe, note=note, detail=detail)
 
     async def _answered_by_another(self, request: CallRequest, tool: Tool, call: NewCall, result: WriteResult) -> Reply:
         match result:
@@ -280,25 +271,32 @@ class Gateway:
 
     async def _answer_for(self, request: CallRequest, tool: Tool, found: Call) -> Reply:
         """Let `found` answer for `request`: replayed where it had ended, joined where it is open."""
-        keyed = found.key is not None
-        replayed = found.state in TERMINAL and keyed
-        event = "replayed" if replayed else "joined"
-        self._store.commit_soon((Note(found.id, event, request.principal.id),))
-        call = found
-        if found.state in PROGRESSING:
-            call = await self.wait(found.id, self._inline_wait_s(request, tool)) or found
+        replayed = found.ended and found.key is not None
+        self._store.commit_soon((Note(found.id, "replayed" if replayed else "joined", request.principal.id),))
+        with self._waiters.expect(found.id) as future:
+            call = await self._as_it_stands(found) if found.state in PROGRESSING else found
+            call = await self._inline(request, tool, call, future)
         return Reply(call, replayed=replayed, joined=not replayed)
 
     async def _inline(self, request: CallRequest, tool: Tool, call: Call, future: asyncio.Future[Call]) -> Call:
+        """`call` once it has ended, is parked or in doubt, or as it stands when this client has waited long enough."""
+        if call.state not in PROGRESSING:
+            return call
         try:
             done, _ = await asyncio.wait((future,), timeout=self._inline_wait_s(request, tool))
         except asyncio.CancelledError:
-            if call.state is State.QUEUED and call.key is None:
+            if call.key is None:
                 self._runner.withdraw_detached(call.id)
             raise
-        if done:
-            return future.result()
-        return await self._store.get_call(call.id) or call
+        return future.result() if done else await self._as_it_stands(call)
+
+    async def _as_it_stands(self, call: Call) -> Call:
+        """`call` as stored now; as it was where the store is in trouble, since it was admitted all the same."""
+        try:
+            return await self._store.get_call(call.id) or call
+        except StoreError as error:
+            log.error("a call could not be read", extra={"call": call.id, "error": str(error)})
+            return call
 
     def _inline_wait_s(self, request: CallRequest, tool: Tool) -> float:
         if request.inline_wait_s is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from holdfast_policy.decide import PolicySet
-from holdfast_policy.values import Effect, Subject
+from holdfast_policy.values import Effect
 from holdfast_store.contract import Decide, Decided, Move, Moved, Note, Stale, Store, Undecidable
 from holdfast_store.model.errors import NotFound, WrongState
 from holdfast_store.model.lifecycle import Event, State
@@ -22,11 +22,13 @@ from holdfast_store.model.values import (
     Principal,
     VerdictKind,
 )
+from holdfast_tools.admission import requester, subject_of
 from holdfast_tools.catalog import Catalog
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.gateway import Gateway
 from holdfast_tools.request import CallRequest, Reply
 from holdfast_tools.runner import ENGINE, Runner
+from holdfast_tools.schema import fingerprint
 from holdfast_tools.waiters import Waiters
 
 Resolution = Literal["done", "failed", "retry"]
@@ -61,10 +63,10 @@ class Operations:
         self._gateway = gateway
         self._waiters = waiters
 
-    async def call(self, call_id: str) -> Call:
-        """Raises `NotFound`."""
+    async def call(self, call_id: str, tenant: str | None = None) -> Call:
+        """A call of any tenant, or of one; raises `NotFound` for another's exactly as for none."""
         found = await self._store.get_call(call_id)
-        if found is None:
+        if found is None or tenant not in (None, found.tenant):
             raise NotFound(f'There is no call "{call_id}"; list_calls names those there are.')
         return found
 
@@ -75,10 +77,10 @@ class Operations:
             raise NotFound(f'There is no task "{call_id}"; holdfast__list_tasks names yours.')
         return found
 
-    async def approval(self, approval_id: str) -> Approval:
-        """Raises `NotFound`."""
+    async def approval(self, approval_id: str, tenant: str | None = None) -> Approval:
+        """An approval of any tenant, or of one; raises `NotFound` for another's exactly as for none."""
         found = await self._store.get_approval(approval_id)
-        if found is None:
+        if found is None or tenant not in (None, found.tenant):
             raise NotFound(f'There is no approval "{approval_id}"; list_approvals names those there are.')
         return found
 
@@ -117,10 +119,11 @@ class Operations:
             return Reply(call, replayed=call.ended, joined=not call.ended)
         if not admin and call.outcome is not None and call.outcome.kind in ADMIN_ONLY_RESUME:
             raise WrongState(f"This call was {call.outcome.kind.value}; only an admin can resume it.")
-        owner = self._principal_of(call)
+        if fingerprint(call.arguments) != call.fingerprint:
+            raise WrongState("The arguments of this call are no longer kept, so it cannot be resumed; make a new call.")
         tool = self._catalog.find(call.tool)
         request = CallRequest(
-            principal=owner,
+            principal=requester(call, self._principals),
             tool=tool.name if tool is not None else call.tool,
             arguments=call.arguments,
             client_call_id=call.client_call_id,
@@ -162,10 +165,6 @@ class Operations:
             self._runner.wake()
         return moved.call
 
-    def _principal_of(self, call: Call) -> Principal:
-        known = self._principals.get((call.tenant, call.principal))
-        return known or Principal(call.principal, tenant=call.tenant)
-
     async def _refuse_what_cannot_run(self, call: Call) -> None:
         """End `call` instead of approving it, where its downstream changed or policy now denies it."""
         downstream = self._downstreams.get(call.downstream)
@@ -175,10 +174,7 @@ class Operations:
         tool = self._catalog.find(call.tool)
         if tool is None:
             return
-        subject = Subject(
-            tool.canonical, tool.downstream, tool.annotations, self._principal_of(call), call.arguments, tool.misfits
-        )
-        decision = self._policy.decide(subject)
+        decision = self._policy.decide(subject_of(tool, requester(call, self._principals), call.arguments))
         if decision.effect is Effect.DENY:
             outcome = Outcome(OutcomeKind.DENIED, {"message": decision.reason})
             (moved,) = await self._store.commit((Move(call.id, Event.DENY, ENGINE, outcome=outcome),))

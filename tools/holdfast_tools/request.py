@@ -1,6 +1,7 @@
 """What is asked of the gateway, and what it answers."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from holdfast_store.model.errors import InvalidArguments
 from holdfast_store.model.values import Call, Json, Principal
@@ -13,7 +14,8 @@ class CallRequest:
 
     `tool` is the exposed name. `run` groups the calls of one piece of an agent's work. `client_call_id` tells
     apart two equal calls that the client means as two. `inline_wait_s` caps how long this client waits for the
-    outcome before it is given a handle; None means the gateway's own setting.
+    outcome before it is given a handle; None means the gateway's own setting. `asked_at` is when it arrived, by the
+    monotonic clock.
     """
 
     principal: Principal
@@ -24,6 +26,7 @@ class CallRequest:
     run: str | None = None
     traceparent: str | None = None
     inline_wait_s: float | None = None
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import logging
 import anyio
 import anyio.lowlevel
 
-from holdfast_store.contract import CallFilter, Expire, Purge, Recover, Renew, Retention, Store, Swept
+from holdfast_store.contract import CallFilter, Count, Expire, Purge, Recover, Renew, Retention, Store, Swept
 from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import State
 from holdfast_tools.runner import Runner
@@ -18,9 +18,15 @@ LONGEST_WAIT_S = 30.0
 """The scheduler looks at the store at least this often."""
 
 HELD_WAIT_S = 1.0
-"""How long it waits when all that is due is already under way: a runner that lets go wakes it."""
+"""How long it waits when what is due cannot be moved on yet, and nothing may tell when it can."""
+
+MOST_LOOKED_AT = 4096
+"""How far down the queue it looks for calls whose downstream is there."""
 
 PURGE_EVERY_S = 3600.0
+
+PURGE_PAUSE_S = 0.1
+"""Between the steps of a purge, so that calls are not kept waiting behind it."""
 
 _PAGE = 500
 
@@ -79,14 +85,12 @@ class Scheduler:
 
     async def _pass(self) -> float:
         """Start what can run, end what is out of time; answers how long to wait for the next look."""
-        for call in await self._store.runnable(self._runner.free_slots):
-            if not self._runner.is_under_way(call.id):
-                self._runner.begin_queued(call)
         due_s = await self._store.next_due_s()
+        longest_s = HELD_WAIT_S if await self._begin_queued() else LONGEST_WAIT_S
         if due_s is None:
-            return LONGEST_WAIT_S
+            return longest_s
         if due_s > 0:
-            return min(LONGEST_WAIT_S, due_s)
+            return min(longest_s, due_s)
         (swept,) = await self._store.commit((Expire(),))
         if not isinstance(swept, Swept) or not swept.calls:
             return HELD_WAIT_S
@@ -94,18 +98,39 @@ class Scheduler:
             self._waiters.notify(call)
         return 0.0
 
+    async def _begin_queued(self) -> bool:
+        """Begin what may be claimed, oldest first; whether some of it waits for its downstream to come back.
+
+        What waits, or is under way already, must not hide what stands behind it in the queue.
+        """
+        limit = self._runner.free_slots
+        waits = False
+        while 0 < limit <= MOST_LOOKED_AT and self._runner.free_slots:
+            calls = await self._store.runnable(limit)
+            for call in calls:
+                if self._runner.free_slots and not self._runner.is_under_way(call.id):
+                    waits = not self._runner.begin_queued(call) or waits
+            if len(calls) < limit:
+                break
+            limit *= 2
+        return waits
+
     async def _heartbeat(self) -> None:
         """Renew every lease at a third of its span, and take over leases that others let run out."""
         lease = self._runner.lease
         while True:
             await anyio.sleep(lease.lease_s / 3)
             try:
-                await self._store.commit((Renew(lease), Recover(lease.owner, takeover=False)))
+                _, swept = await self._store.commit((Renew(lease), Recover(lease.owner, takeover=False)))
             except StoreError as error:
                 log.error("leases could not be renewed", extra={"error": str(error)})
+                continue
+            for call in swept.calls if isinstance(swept, Swept) else ():
+                self._waiters.notify(call)
+                self._queued.set()
 
     async def _fail_orphans(self) -> None:
-        """End parked and never-sent calls whose downstream is configured differently, or no more."""
+        """End waiting calls whose downstream is configured differently, or no more."""
         waiting = CallFilter(states=frozenset({State.WAITING_FOR_APPROVAL, State.QUEUED}))
         cursor: str | None = None
         while True:
@@ -116,16 +141,23 @@ class Scheduler:
                 await anyio.sleep(1.0)
                 continue
             for call in page.items:
-                if self._identities.get(call.downstream) != call.identity and call.fence == 0:
+                if self._identities.get(call.downstream) != call.identity:
                     await self._runner.fail_changed(call)
             cursor = page.cursor
             if cursor is None:
                 return
 
+    async def _purge_all(self) -> None:
+        while True:
+            (purged,) = await self._store.commit((Purge(self._retention),))
+            if not isinstance(purged, Count) or purged.rows == 0:
+                return
+            await anyio.sleep(PURGE_PAUSE_S)
+
     async def _purge(self) -> None:
         while True:
             try:
-                await self._store.commit((Purge(self._retention),))
+                await self._purge_all()
             except StoreError as error:
                 log.error("nothing could be purged", extra={"error": str(error)})
             await anyio.sleep(PURGE_EVERY_S)

@@ -25,6 +25,10 @@ class Waiters:
             if not future.done():
                 future.set_result(call)
 
+    def waited_for(self, call_id: str) -> bool:
+        """Whether anybody waits for the call."""
+        return call_id in self._futures
+
     @contextmanager
     def expect(self, call_id: str) -> Iterator[asyncio.Future[Call]]:
         """A future for the next state of `call_id` worth answering with; forgotten when the block ends."""

@@ -79,7 +79,7 @@ async def assemble(config: Config, store: Store, admin_token_sha256: str, contro
     owner = f"{os.getpid()}-{new_id()[:8]}"
     runner = Runner(store, catalog, policy, downstreams, by_tenant, waiters, queued, owner)
     settings = GatewaySettings(config.inline_wait_s, config.max_arguments_bytes)
-    gateway = Gateway(store, catalog, policy, downstreams, runner, waiters, queued, settings)
+    gateway = Gateway(store, catalog, policy, downstreams, runner, waiters, settings)
     operations = Operations(store, catalog, policy, downstreams, by_tenant, runner, gateway, waiters)
     identities = {spec.name: spec.identity for spec in config.downstreams}
     agent_tools = AgentToolset(gateway, catalog, Handles(store, gateway, operations))

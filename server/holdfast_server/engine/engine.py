@@ -31,6 +31,10 @@ DRAIN_S = 10.0
 """How long a stopping engine waits for what is under way, unless it is told otherwise."""
 
 
+LAST_ANSWERS_S = 1.0
+"""How long it then takes to hand out the answers; who waits for longer is told goodbye."""
+
+
 class Engine(EngineControl):
     """What listeners share: the assembly, who may connect, and how to stop."""
 
@@ -39,6 +43,7 @@ class Engine(EngineControl):
         self.paths = paths
         self.mode = mode
         self.stopping = asyncio.Event()
+        self.drained = asyncio.Event()
         self.drain_s = DRAIN_S
         self.listener: SocketListener | None = None
         self._assembly: Assembly | None = None
@@ -119,7 +124,7 @@ class Engine(EngineControl):
         await writer.drain()
         if caller is not None:
             server = self.assembly.admin if hello.endpoint == ADMIN else self.assembly.agent
-            await serve_stream(server, caller, read_lines(reader), writer)
+            await serve_stream(server, caller, read_lines(reader), writer, self.drained)
 
 
 def store_lock_path(store_url: str) -> Path:
@@ -179,7 +184,8 @@ async def _drain(engine: Engine) -> None:
     """Let nobody new in, let what is under way settle, then say goodbye to who is still connected."""
     if engine.listener is not None:
         engine.listener.close()
-    if not await engine.assembly.runner.drained(engine.drain_s):
+    if not await engine.assembly.runner.drain(engine.drain_s):
         log.warning("stopping with calls under way; what was sent and not answered will be in doubt")
+    engine.drained.set()
     if engine.listener is not None:
-        await engine.listener.stop()
+        await engine.listener.stop(LAST_ANSWERS_S)

@@ -19,7 +19,7 @@ from holdfast_server.mcp.render import text_result
 from holdfast_store.contract import CallFilter, Store
 from holdfast_store.model.errors import AccessDenied, HoldfastError, InvalidArguments
 from holdfast_store.model.lifecycle import State
-from holdfast_store.model.values import ApprovalStatus, Json, Principal, VerdictKind
+from holdfast_store.model.values import Approval, ApprovalStatus, Call, Json, Principal, VerdictKind
 from holdfast_tools.operations import Operations
 from holdfast_tools.request import RefusedArguments
 from holdfast_tools.schema import ToolSchema
@@ -202,11 +202,19 @@ class AdminToolset:
     async def _list_approvals(self, person: Principal, arguments: Json) -> Json:
         wanted = arguments.get("status", ApprovalStatus.PENDING.value)
         status = None if wanted == "all" else ApprovalStatus(wanted)
-        page = await _paged(self._store.list_approvals(status, _limit(arguments), arguments.get("cursor")))
+        listed = self._store.list_approvals(
+            status, _limit(arguments), arguments.get("cursor"), tenant=_tenant_of(person)
+        )
+        page = await _paged(listed)
         return _page("approvals", [approval_payload(approval) for approval in page.items], page.cursor)
 
     async def _get_approval(self, person: Principal, arguments: Json) -> Json:
-        return {"approval": approval_payload(await self._operations.approval(arguments["approval_id"]))}
+        return {"approval": approval_payload(await self._approval(person, arguments))}
+
+    async def _approval(self, person: Principal, arguments: Json) -> Approval:
+        """Raises `NotFound` for an approval of another tenant exactly as for none."""
+        approval_id = arguments["approval_id"]
+        return await self._operations.approval(approval_id, _tenant_of(person))
 
     async def _approve(self, person: Principal, arguments: Json) -> Json:
         return await self._decide(person, arguments, VerdictKind.APPROVE, arguments.get("comment", ""))
@@ -215,35 +223,41 @@ class AdminToolset:
         return await self._decide(person, arguments, VerdictKind.REJECT, _sanitised(arguments["reason"]))
 
     async def _decide(self, person: Principal, arguments: Json, kind: VerdictKind, comment: str) -> Json:
-        approval, call = await self._operations.decide(arguments["approval_id"], person, kind, comment)
+        approval = await self._approval(person, arguments)
+        approval, call = await self._operations.decide(approval.id, person, kind, comment)
         return {"approval": approval_payload(approval), "call": call_payload(call)}
 
     # --- calls ------------------------------------------------------------------------------------------------
 
     async def _list_calls(self, person: Principal, arguments: Json) -> Json:
         status = arguments.get("status")
-        match = CallFilter(states=frozenset({State(status)}) if status else None, tool=arguments.get("tool"))
+        states = frozenset({State(status)}) if status else None
+        match = CallFilter(states=states, tool=arguments.get("tool"), tenant=_tenant_of(person))
         page = await _paged(self._store.list_calls(match, _limit(arguments), arguments.get("cursor")))
         return _page("calls", [call_payload(call) for call in page.items], page.cursor)
 
+    async def _call(self, person: Principal, arguments: Json) -> Call:
+        """Raises `NotFound` for a call of another tenant exactly as for none."""
+        return await self._operations.call(arguments["call_id"], _tenant_of(person))
+
     async def _get_call(self, person: Principal, arguments: Json) -> Json:
-        call = await self._operations.call(arguments["call_id"])
+        call = await self._call(person, arguments)
         timeline = await self._store.journal(call.id)
         return {"call": call_payload(call), "timeline": [entry_payload(entry) for entry in timeline]}
 
     async def _resume_call(self, person: Principal, arguments: Json) -> Json:
-        call = await self._operations.call(arguments["call_id"])
+        call = await self._call(person, arguments)
         reply = await self._operations.resume(call, person, admin=True)
         return {"call": call_payload(reply.call)}
 
     async def _cancel_call(self, person: Principal, arguments: Json) -> Json:
-        call = await self._operations.call(arguments["call_id"])
+        call = await self._call(person, arguments)
         return {"call": call_payload(await self._operations.cancel(call, person))}
 
     async def _resolve_call(self, person: Principal, arguments: Json) -> Json:
-        call = await self._operations.call(arguments["call_id"])
+        call = await self._call(person, arguments)
         resolved = await self._operations.resolve(
-            call, person, arguments["outcome"], arguments.get("result"), arguments["reason"]
+            call, person, arguments["outcome"], arguments.get("result"), _sanitised(arguments["reason"])
         )
         return {"call": call_payload(resolved)}
 
@@ -258,6 +272,11 @@ class AdminToolset:
         drain_s = float(arguments.get("drain_s", 10))
         self._control.stop(drain_s)
         return {"stopping": True, "drain_s": drain_s}
+
+
+def _tenant_of(person: Principal) -> str | None:
+    """Whose calls `person` sees: those of its own tenant; an admin's are all."""
+    return None if ADMIN_ROLE in person.roles else person.tenant
 
 
 def _limit(arguments: Json) -> int:

@@ -1,5 +1,6 @@
 """What an agent sees: the tools of all downstreams, and the plain tools that follow a call by its id."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,14 @@ from holdfast_store.model.errors import CallError, HoldfastError, StoreError, Un
 from holdfast_store.model.values import Json
 from holdfast_tools.catalog import Catalog
 from holdfast_tools.gateway import Gateway
+
+log = logging.getLogger("holdfast.agent")
+
+_STORE_IN_TROUBLE = (
+    "Nothing ran for this request: Holdfast cannot use its store at the moment. Somebody who runs it must look at its "
+    "log; the same request may be sent again later."
+)
+"""What a model reads of a `StoreError`, whose own sentence names paths."""
 
 
 class AgentToolset:
@@ -50,7 +59,8 @@ class AgentToolset:
         except CallError as error:
             return refusal(str(error), error.code), None
         except StoreError as error:
-            raise MCPError(INTERNAL_ERROR, f"Nothing ran: {error}", {"code": error.code}) from error
+            log.error("a request could not be served", extra={"tool": request.tool, "error": str(error)})
+            raise MCPError(INTERNAL_ERROR, _STORE_IN_TROUBLE, {"code": error.code}) from error
         except HoldfastError as error:
             return refusal(str(error), error.code), None
         tool = self._catalog.get(request.tool)

@@ -1,6 +1,7 @@
-"""Who speaks on a connection, and how a handler finds out."""
+"""Who speaks on a connection, whether they still listen, and how a handler finds out."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -13,9 +14,13 @@ from holdfast_store.model.values import LOCAL, Principal
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The principal behind a stdio or socket connection: the lifespan state of that connection."""
+    """The principal behind a stdio or socket connection: the lifespan state of that connection.
+
+    `left` is set once the client has closed its side: what it is sent from then on, nobody may read.
+    """
 
     principal: Principal
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class PrincipalToken(AccessToken):
@@ -35,6 +40,16 @@ def caller_of(ctx: ServerRequestContext[Any, Any]) -> Principal:
     if isinstance(user, AuthenticatedUser) and isinstance(user.access_token, PrincipalToken):
         return user.access_token.principal
     return LOCAL
+
+
+async def is_listening(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client still waits for the answer: it has not closed its stdio, nor hung up its HTTP request.
+
+    In the 2026 era hanging up cancels the handler, so whoever asks is still listened to.
+    """
+    if isinstance(ctx.lifespan_context, Caller):
+        return not ctx.lifespan_context.left.is_set()
+    return ctx.request is None or is_modern(ctx) or not await ctx.request.is_disconnected()
 
 
 def is_modern(ctx: ServerRequestContext[Any, Any]) -> bool:

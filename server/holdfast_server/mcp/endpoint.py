@@ -4,17 +4,20 @@
 schema nor a result is rewritten by models that know less than the server that wrote them.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, SERVER_INFO_META_KEY, ListToolsResult, PaginatedRequestParams
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, SERVER_INFO_META_KEY, ListToolsResult, PaginatedRequestParams
 
-from holdfast_server.mcp.caller import is_modern, is_ready
+from holdfast_server.mcp.caller import is_listening, is_modern, is_ready
 from holdfast_server.version import VERSION
 from holdfast_store.model.values import Json
+
+log = logging.getLogger("holdfast.endpoint")
 
 Context = ServerRequestContext[Any, Any]
 
@@ -71,7 +74,13 @@ class _Tools:
             return await call_next(ctx)
         if not is_ready(ctx):
             raise MCPError(INVALID_PARAMS, "initialize first: this connection has not said which protocol it speaks")
-        return await answer(ctx)
+        try:
+            return await answer(ctx)
+        except MCPError:
+            raise
+        except Exception as error:
+            log.exception("a request could not be answered")
+            raise MCPError(INTERNAL_ERROR, "Holdfast failed to answer this request; its log says why.") from error
 
     async def _list(self, ctx: Context) -> Json:
         result: Json = {"tools": list(await self._toolset.list_tools(ctx))}
@@ -81,7 +90,7 @@ class _Tools:
 
     async def _call(self, ctx: Context) -> Json:
         result, on_its_way = await self._toolset.call_tool(ctx)
-        if on_its_way is not None:
+        if on_its_way is not None and await is_listening(ctx):
             on_its_way()
         return self._enveloped(ctx, result)
 
@@ -90,7 +99,7 @@ class _Tools:
 
         Who answers is Holdfast: a downstream's own stamp does not go through.
         """
-        carried = dict(result.get("_meta", {}))
+        carried = dict(result.get("_meta") or {})
         if is_modern(ctx):
             result.setdefault("resultType", "complete")
             carried[SERVER_INFO_META_KEY] = self._server_info

@@ -29,11 +29,12 @@ def render(reply: Reply, *, has_output_schema: bool = False) -> Json:
     A handle is an error where the tool declares an output schema: a client would refuse it as a result.
     """
     result = _ended(reply.call) if reply.call.ended else text_result(standing(reply.call), is_error=has_output_schema)
-    content = list(result.get("content", ()))
+    content, carried = result.get("content"), result.get("_meta")
+    content = list(content) if isinstance(content, list) else []
     if reply.joined:
         content.append(_text(f"(An earlier same call answers for this one: task {reply.call.id}. Nothing ran twice.)"))
     result["content"] = content
-    result["_meta"] = {**result.get("_meta", {}), meta.CALL: call_meta(reply)}
+    result["_meta"] = {**(carried if isinstance(carried, dict) else {}), meta.CALL: call_meta(reply)}
     return result
 
 
@@ -50,11 +51,11 @@ def standing(call: Call) -> str:
     wait = f'call holdfast__wait_task with {{"task_id": "{call.id}"}}'
     match call.state:
         case State.WAITING_FOR_APPROVAL:
-            why = f" ({call.note})" if call.note else ""
+            why = f" {call.note}" if call.note else ""
             return (
-                f"Waiting for approval: {call.tool} has not run yet and nothing failed{why}. A person other than you "
-                f"must approve it; you cannot. Do not repeat the call. Its task id is {call.id}: go on with other work, "
-                f"then {wait}."
+                f"Waiting for approval: {call.tool} has not run yet and nothing failed.{why} That person is not you: "
+                f"you cannot approve it. Do not repeat the call. Its task id is {call.id}: go on with other work, then "
+                f"{wait}."
             )
         case State.IN_DOUBT:
             return (
@@ -88,9 +89,9 @@ def _text(text: str) -> Json:
 _ENDINGS = {
     OutcomeKind.ERROR: "The call failed: {message}",
     OutcomeKind.UNREACHABLE: "The call failed and nothing was sent: {message}",
-    OutcomeKind.DENIED: "Denied by policy; nothing ran: {message}",
+    OutcomeKind.DENIED: "Denied by policy; {ran}: {message}",
     OutcomeKind.REJECTED: "Rejected by an approver; nothing ran. Their reason: {message}",
-    OutcomeKind.EXPIRED: "Expired; nothing ran: {message}",
+    OutcomeKind.EXPIRED: "Expired; {ran}: {message}",
     OutcomeKind.CANCELLED: "Cancelled: {message}",
     OutcomeKind.RPC_ERROR: "The tool failed with error {code}: {message}",
 }
@@ -98,9 +99,11 @@ _ENDINGS = {
 
 def _ended(call: Call) -> Json:
     outcome = call.outcome
-    if outcome is None:
-        return text_result("The outcome of this call is no longer kept.", is_error=True)
+    if outcome is None or not outcome.payload:
+        purged = f"The call has ended ({call.state.value}); its outcome is no longer kept. Do not repeat it for that."
+        return text_result(purged, is_error=call.state is not State.DONE)
     if outcome.kind in (OutcomeKind.RESULT, OutcomeKind.TOOL_ERROR):
         return dict(outcome.payload)
-    sentence = _ENDINGS[outcome.kind].format(message=outcome.message, code=outcome.payload.get("code"))
+    ran = "an earlier attempt was sent" if call.failures + call.losses else "nothing ran"
+    sentence = _ENDINGS[outcome.kind].format(message=outcome.message, code=outcome.payload.get("code"), ran=ran)
     return text_result(sentence, is_error=True)

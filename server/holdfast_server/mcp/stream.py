@@ -9,7 +9,14 @@ import anyio
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, RequestId, jsonrpc_message_adapter
+from mcp_types import (
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+    jsonrpc_message_adapter,
+)
 
 from holdfast_server.mcp.caller import Caller
 
@@ -20,20 +27,31 @@ DRAIN_S = 10.0
 """How long a client that closed its side still gets answers to what it asked before."""
 
 
+CANCELLED = "notifications/cancelled"
+LISTEN = "subscriptions/listen"
+
+
 class _Unanswered:
-    """The requests that came in and were not answered yet."""
+    """The requests that came in and will be answered yet: not those cancelled since, nor subscriptions."""
 
     def __init__(self) -> None:
         self._ids: set[RequestId] = set()
         self._changed = asyncio.Event()
 
     def came_in(self, item: SessionMessage | Exception) -> None:
-        if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCRequest):
-            self._ids.add(item.message.id)
+        message = item.message if isinstance(item, SessionMessage) else None
+        if isinstance(message, JSONRPCRequest) and message.method != LISTEN:
+            self._ids.add(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method == CANCELLED:
+            self._forget((message.params or {}).get("requestId"))
 
     def went_out(self, item: SessionMessage) -> None:
         if isinstance(item.message, JSONRPCResponse | JSONRPCError) and item.message.id is not None:
-            self._ids.discard(item.message.id)
+            self._forget(item.message.id)
+
+    def _forget(self, request: RequestId | None) -> None:
+        if request is not None:
+            self._ids.discard(request)
             self._changed.set()
 
     async def none_left(self, timeout_s: float) -> None:
@@ -45,9 +63,16 @@ class _Unanswered:
 
 
 async def serve_stream(
-    server: Server[Any], caller: Caller, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter
+    server: Server[Any],
+    caller: Caller,
+    lines: AsyncIterator[bytes],
+    writer: asyncio.StreamWriter,
+    closing: asyncio.Event | None = None,
 ) -> None:
-    """Serve one connection until the client closes it: one JSON-RPC message a line, as on stdio."""
+    """Serve one connection until the client closes it: one JSON-RPC message a line, as on stdio.
+
+    Once `closing` is set, it ends as soon as what was asked before is answered.
+    """
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
     unanswered = _Unanswered()
@@ -59,8 +84,10 @@ async def serve_stream(
                     item = _parse(line)
                     unanswered.came_in(item)
                     await to_server.send(item)
+                caller.left.set()
                 await unanswered.none_left(DRAIN_S)
             except ConnectionError as error:
+                caller.left.set()
                 log.debug("the client was cut off", extra={"cause": str(error)})
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 log.debug("the session ended before its client did")
@@ -74,11 +101,19 @@ async def serve_stream(
                     writer.write(text.encode() + b"\n")
                     await writer.drain()
             except ConnectionError as error:
+                caller.left.set()
                 log.debug("the client went away", extra={"cause": str(error)})
+
+    async def close(asked: asyncio.Event) -> None:
+        await asked.wait()
+        await unanswered.none_left(DRAIN_S)
+        tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         tasks.start_soon(write)
+        if closing is not None:
+            tasks.start_soon(close, closing)
         await serve_dual_era_loop(server, from_client, to_client, lifespan_state=caller)
         tasks.cancel_scope.cancel()
 

@@ -93,11 +93,11 @@ def _by_repetition(tx: Transaction, write: Admit) -> Joined | None:
     new, dedupe = write.call, write.dedupe
     if dedupe is None or new.key is not None or new.resumes is not None:
         return None
-    row = tx.connection.execute(_JOINABLE, _repetition(new, dedupe, tx.now)).fetchone()
+    row = tx.connection.execute(_JOINABLE, _repetition(new, dedupe, tx.now - write.waited_s)).fetchone()
     return None if row is None else Joined(call_from(row))
 
 
-def _repetition(new: NewCall, dedupe: Dedupe, now: float) -> dict[str, object]:
+def _repetition(new: NewCall, dedupe: Dedupe, asked_at: float) -> dict[str, object]:
     return {
         "fingerprint": new.fingerprint,
         "original_name": new.original_name,
@@ -105,8 +105,8 @@ def _repetition(new: NewCall, dedupe: Dedupe, now: float) -> dict[str, object]:
         "downstream": new.downstream,
         "tenant": new.tenant,
         "client_call_id": new.client_call_id,
-        "open_since": now - dedupe.min_age_s,
-        "ended_since": now - dedupe.join_window_s,
+        "open_since": asked_at - dedupe.min_age_s,
+        "ended_since": asked_at - dedupe.join_window_s,
     }
 
 
@@ -130,7 +130,7 @@ def _new_call(write: Admit, row: Transition, now: float) -> Call:
     return Call(
         **new_call_fields(new),
         state=row.target,
-        created_at=now,
+        created_at=now - write.waited_s,
         updated_at=now,
         outcome=write.outcome,
         fence=0 if lease is None else 1,
@@ -145,7 +145,7 @@ def _new_call(write: Admit, row: Transition, now: float) -> Call:
 
 def _due_at(call: Call, parked: NewApproval | None) -> float | None:
     if parked is not None:
-        return earliest(call.deadline_at, call.created_at + parked.expires_in_s)
+        return earliest(call.deadline_at, call.updated_at + parked.expires_in_s)
     return call.deadline_at if call.state is State.QUEUED else None
 
 

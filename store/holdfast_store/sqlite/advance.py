@@ -5,7 +5,7 @@ changed and the answer is None. What is written is read off the very value that 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition
 from holdfast_store.model.values import ApprovalStatus, Call, Json
@@ -24,8 +24,7 @@ _ENDED_BY = {
 """What a pending approval becomes when its call stops waiting; by any other event it is cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One move of the call that was `found` along `row`: by whom, and what the journal says of it.
 
     `fence` is what the call's must be. `changes` are fields of `Call` besides those that every move sets: a move
@@ -36,8 +35,8 @@ class Step:
     row: Transition
     fence: int | None
     actor: str
-    detail: Json = field(default_factory=dict)
-    changes: Mapping[str, object] = field(default_factory=dict)
+    detail: Json
+    changes: Mapping[str, object]
     due_at: float | None = None
 
 
@@ -48,15 +47,10 @@ def advance(tx: Transaction, step: Step) -> Call | None:
     if not _update(tx, step, call):
         return None
     if row.source is State.WAITING_FOR_APPROVAL:
-        end_pending_approval(tx, found.seq, _ENDED_BY.get(row.event, ApprovalStatus.CANCELLED))
+        _end_pending_approval(tx, found.seq, _ENDED_BY.get(row.event, ApprovalStatus.CANCELLED))
     detail = {**step.detail, "note": call.note} if call.note else step.detail
     tx.append(found.seq, row.event.value, row.target.value, call.fence, step.actor, detail)
     return call
-
-
-def end_pending_approval(tx: Transaction, seq: int, status: ApprovalStatus) -> None:
-    """Let the pending approval of the call with that `seq`, if any, stop being pending."""
-    tx.connection.execute(_END_PENDING, (status.value, tx.now, seq))
 
 
 def _stepped(tx: Transaction, step: Step) -> Call:
@@ -97,3 +91,7 @@ def _update(tx: Transaction, step: Step, call: Call) -> bool:
         step.fence,
     )
     return tx.connection.execute(_MOVE, values).rowcount == 1
+
+
+def _end_pending_approval(tx: Transaction, seq: int, status: ApprovalStatus) -> None:
+    tx.connection.execute(_END_PENDING, (status.value, tx.now, seq))

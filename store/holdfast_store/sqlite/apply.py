@@ -1,8 +1,8 @@
 """A batch of commits as one transaction, on whatever connection and at whatever time it is given.
 
 All commits of a batch share the transaction and the fsync. One that raises takes back its own writes and nobody
-else's. That costs nothing while nothing raises: the batch first runs without savepoints, and only when a commit
-raised is it rolled back and run again with one savepoint for each.
+else's. That costs nothing while nothing raises: only when a commit raised is the batch rolled back, and each of its
+commits run again in a transaction of its own. (Savepoints would not do: a full disk may end the whole transaction.)
 """
 
 import sqlite3
@@ -55,47 +55,47 @@ _APPLIERS: dict[type, Callable[[Transaction, Any], WriteResult]] = {
 def apply_batch(
     connection: sqlite3.Connection, commits: Sequence[Sequence[Write]], now: float, retention: Retention
 ) -> list[CommitResult]:
-    """Apply each commit's writes in order, in one durable transaction stamped `now`; one result per commit.
+    """Apply each commit's writes in order, durably, stamped `now`; one result per commit.
 
-    `connection` is in autocommit mode (`isolation_level` None). Raises `sqlite3.Error` where the transaction could
-    not begin or commit: then nothing was applied.
+    `connection` is in autocommit mode (`isolation_level` None). Raises `sqlite3.Error` where the shared transaction
+    could not begin or commit: then nothing was applied.
     """
     tx = Transaction(connection, now, retention)
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        results = _apply_all(tx, commits)
+        try:
+            results: list[CommitResult] = [_apply(tx, writes) for writes in commits]
+        except Exception as error:
+            _roll_back(connection)
+            return [error] if len(commits) == 1 else _apply_apart(tx, commits)
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        _roll_back(connection)
         raise
     return results
-
-
-def _apply_all(tx: Transaction, commits: Sequence[Sequence[Write]]) -> list[CommitResult]:
-    try:
-        return [_apply(tx, writes) for writes in commits]
-    except Exception:
-        if not tx.connection.in_transaction:
-            raise
-        tx.connection.execute("ROLLBACK")
-        tx.connection.execute("BEGIN IMMEDIATE")
-        return [_apply_apart(tx, writes) for writes in commits]
 
 
 def _apply(tx: Transaction, writes: Sequence[Write]) -> list[WriteResult]:
     return [_APPLIERS[type(write)](tx, write) for write in writes]
 
 
-def _apply_apart(tx: Transaction, writes: Sequence[Write]) -> CommitResult:
-    tx.connection.execute("SAVEPOINT one")
-    try:
-        results = _apply(tx, writes)
-    except Exception as error:
-        if not tx.connection.in_transaction:
-            raise
-        tx.connection.execute("ROLLBACK TO one")
-        tx.connection.execute("RELEASE one")
-        return error
-    tx.connection.execute("RELEASE one")
+def _apply_apart(tx: Transaction, commits: Sequence[Sequence[Write]]) -> list[CommitResult]:
+    results: list[CommitResult] = []
+    for writes in commits:
+        try:
+            tx.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return results + [error] * (len(commits) - len(results))
+        try:
+            applied = _apply(tx, writes)
+            tx.connection.execute("COMMIT")
+            results.append(applied)
+        except Exception as error:
+            _roll_back(tx.connection)
+            results.append(error)
     return results
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -1,7 +1,6 @@
 """The question to people: a pending approval, written with the move that parks its call."""
 
-from holdfast_store.model.values import ApprovalStatus, NewApproval
-from holdfast_store.sqlite.advance import end_pending_approval
+from holdfast_store.model.values import NewApproval
 from holdfast_store.sqlite.rows import requirement_to_json, to_json
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction
@@ -16,8 +15,7 @@ def check_decidable(approval: NewApproval) -> None:
 
 
 def ask(tx: Transaction, seq: int, approval: NewApproval) -> None:
-    """Insert the pending approval of the call with that `seq`; an earlier pending one is cancelled."""
-    end_pending_approval(tx, seq, ApprovalStatus.CANCELLED)
+    """Insert the pending approval of the call with that `seq`. An earlier one ended when the call stopped waiting."""
     requirements = to_json([requirement_to_json(requirement) for requirement in approval.requirements])
     tx.connection.execute(
         _INSERT,

@@ -47,25 +47,35 @@ class Connection(Protocol):
 class ThreadConnection:
     """A connection on a thread of its own, so that no disk ever holds up the event loop."""
 
-    def __init__(self, inner: aiosqlite.Connection, raw: list[sqlite3.Connection]) -> None:
+    def __init__(self, inner: aiosqlite.Connection, raw: sqlite3.Connection) -> None:
         self._inner = inner
         self._raw = raw
 
     @classmethod
     async def open(cls, connect: Callable[[], sqlite3.Connection]) -> "ThreadConnection":
-        """Start a thread and call `connect` on it."""
+        """Start a thread and call `connect` on it. Raises what `connect` raises, once the thread has ended."""
         raw: list[sqlite3.Connection] = []
+        failure: list[Exception] = []
 
         def connector() -> sqlite3.Connection:
-            raw.append(connect())
+            try:
+                raw.append(connect())
+            except Exception as error:
+                # aiosqlite does not wait for its thread when this raises, and the thread may outlive the event loop.
+                failure.append(error)
+                raw.append(sqlite3.connect(":memory:"))
             return raw[0]
 
-        return cls(await aiosqlite.Connection(connector, iter_chunk_size=1), raw)
+        inner = await aiosqlite.Connection(connector, iter_chunk_size=1)
+        if failure:
+            await inner.close()
+            raise failure[0]
+        return cls(inner, raw[0])
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         # One hop to the thread for all of `work`. Each public method of aiosqlite is a hop of its own: a batch of
         # commits made of them takes four times as long.
-        result: T = await self._inner._execute(work, self._raw[0])  # type: ignore[no-untyped-call]
+        result: T = await self._inner._execute(work, self._raw)  # type: ignore[no-untyped-call]
         return result
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """Bringing a file's tables up to date: all missing migrations in one transaction, or none."""
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 
@@ -80,8 +81,8 @@ def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
 def _statements(script: str) -> Iterator[str]:
     """One statement at a time: `executescript` would commit first, and half a migration could stay."""
     pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
+    for piece in re.split("(?<=;)", script):
+        pending += piece
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""

@@ -29,7 +29,7 @@ def claim(tx: Transaction, write: Claim) -> Moved | Stale:
         "lease_until": tx.now + write.lease.lease_s,
         "execute_by": found.execute_by,
     }
-    call = advance(tx, Step(found, row, found.fence, write.lease.owner, changes=changes))
+    call = advance(tx, Step(found, row, found.fence, write.lease.owner, {}, changes))
     return _stale(found) if call is None else Moved(call)
 
 

@@ -4,7 +4,7 @@ import heapq
 import json
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -59,7 +59,7 @@ def list_calls(connection: sqlite3.Connection, match: CallFilter, limit: int, be
 
 def _matching(connection: sqlite3.Connection, match: CallFilter, limit: int, before: int) -> Iterator[Row]:
     states = match.states
-    also = {
+    also: dict[str, object] = {
         "before": before,
         "limit": limit,
         "run": match.run,
@@ -68,17 +68,24 @@ def _matching(connection: sqlite3.Connection, match: CallFilter, limit: int, bef
         "principal": match.principal,
         "states": None if states is None else json.dumps(sorted(states)),
     }
-    by_principal = match.tenant is not None and match.principal is not None
     if match.run is not None:
-        return connection.execute(_CALLS["page_of_run"], also)
+        return _merged(connection, [("page_of_run", also), ("page_of_own_run", also)])
     if states is not None and State.DONE not in states:
-        pages = (connection.execute(_CALLS["page_of_state"], {**also, "state": state.value}) for state in states)
-        return heapq.merge(*pages, key=lambda row: -int(row[0]))
-    if by_principal:
+        return _merged(connection, [("page_of_state", {**also, "state": state.value}) for state in states])
+    if match.tenant is not None and match.principal is not None:
         return connection.execute(_CALLS["page_of_principal"], also)
     if match.tool is not None:
         return connection.execute(_CALLS["page_of_tool"], also)
     return connection.execute(_CALLS["page_of_all"], also)
+
+
+def _merged(connection: sqlite3.Connection, pages: Sequence[tuple[str, Mapping[str, object]]]) -> Iterator[Row]:
+    """Pages of disjoint conditions as one, newest first; no more of each is read than is taken."""
+    return heapq.merge(*(connection.execute(_CALLS[name], values) for name, values in pages), key=_newest_first)
+
+
+def _newest_first(row: Row) -> int:
+    return -int(row[0])
 
 
 def get_approval(connection: sqlite3.Connection, approval_id: str) -> Approval | None:
@@ -87,14 +94,14 @@ def get_approval(connection: sqlite3.Connection, approval_id: str) -> Approval |
 
 
 def list_approvals(
-    connection: sqlite3.Connection, status: ApprovalStatus | None, limit: int, before: int
+    connection: sqlite3.Connection, status: ApprovalStatus | None, limit: int, before: int, tenant: str | None = None
 ) -> Page[Approval]:
-    """The page of approvals older than `before`."""
+    """The page of approvals older than `before`, of all tenants or of one."""
+    values = {"before": before, "limit": limit + 1, "tenant": tenant}
     if status is None:
-        cursor = connection.execute(_APPROVALS["page_of_all"], {"before": before, "limit": limit + 1})
+        cursor = connection.execute(_APPROVALS["page_of_all"], values)
     else:
-        values = {"status": status.value, "before": before, "limit": limit + 1}
-        cursor = connection.execute(_APPROVALS["page_of_status"], values)
+        cursor = connection.execute(_APPROVALS["page_of_status"], {**values, "status": status.value})
     rows = cursor.fetchall()
     return _page(rows, limit, "approvals", [approval_from(row) for row in rows[:limit]])
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from holdfast_store.model.lifecycle import Event, State
@@ -29,6 +30,7 @@ _EVENTS = {event.value: event for event in Event}
 _OUTCOMES = {kind.value: kind for kind in OutcomeKind}
 
 _NEW_CALL_FIELDS = tuple(field.name for field in dataclasses.fields(NewCall))
+_new_call_values = attrgetter(*_NEW_CALL_FIELDS)
 
 _FLAGS = ("retry_safe", "delivered", "handled", "cancel_requested")
 
@@ -128,7 +130,7 @@ def new_call_values(call: NewCall) -> tuple[object, ...]:
 
 def new_call_fields(call: NewCall) -> dict[str, Any]:
     """The same by name, to make a `Call` of."""
-    return {name: getattr(call, name) for name in _NEW_CALL_FIELDS}
+    return dict(zip(_NEW_CALL_FIELDS, _new_call_values(call), strict=True))
 
 
 def approval_from(row: Row) -> Approval:

@@ -1,5 +1,6 @@
 """`Store` on SQLite: one writer whose commits are grouped, one connection for single reads, one for lists."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -42,7 +43,7 @@ class SqliteStore:
         self._clock = clock
         self._retention = retention
         self._committer = Committer(self._transact)
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
         return await self._committer.commit(writes) if writes else ()
@@ -71,11 +72,13 @@ class SqliteStore:
         return await self._read(self._lookups, partial(reads.get_approval, approval_id=approval_id))
 
     async def list_approvals(
-        self, status: ApprovalStatus | None, limit: int, cursor: str | None = None
+        self, status: ApprovalStatus | None, limit: int, cursor: str | None = None, *, tenant: str | None = None
     ) -> Page[Approval]:
         reads.check_limit(limit)
         before = reads.position(cursor, "approvals")
-        return await self._read(self._lists, partial(reads.list_approvals, status=status, limit=limit, before=before))
+        return await self._read(
+            self._lists, partial(reads.list_approvals, status=status, limit=limit, before=before, tenant=tenant)
+        )
 
     async def journal(self, call_id: str) -> Sequence[JournalEntry]:
         return await self._read(self._lookups, partial(reads.journal, call_id=call_id))
@@ -96,9 +99,12 @@ class SqliteStore:
         )
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="holdfast-store-closing")
+        # Shielded: a caller that is being cancelled, as at shutdown, must not leave threads behind.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         await self._committer.close()
         # Readers first: the last connection to close folds the write-ahead log into the file, and must be able to.
         with explained(str(self._path)):
@@ -121,7 +127,7 @@ class SqliteStore:
         return [store_error(each, location) if isinstance(each, sqlite3.Error) else each for each in results]
 
     async def _read(self, connection: Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
+        if self._closing is not None:
             raise StoreError("The store is closed; open it again to read.")
         with explained(str(self._path)):
             return await connection.run(work)

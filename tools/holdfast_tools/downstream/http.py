@@ -122,7 +122,7 @@ class _Guard(httpx2.AsyncBaseTransport):
         self._network = network
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        exchange = self._link.exchanges.get(request.headers.pop(MARK_HEADER, "")) or Exchange()
+        exchange = self._exchange(request.headers.pop(MARK_HEADER, None))
         if request.method == "DELETE":
             request.extensions = {**request.extensions, "timeout": _GOODBYE}
         if request.method != "POST":
@@ -134,12 +134,20 @@ class _Guard(httpx2.AsyncBaseTransport):
             if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                 return response
             await response.aread()
+        except _Withdrawn as error:
+            return _stand_in(503, CONNECTION_CLOSED, str(error))
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             return self._broken(exchange, error)
         return self._judged(request, response, exchange)
 
     async def aclose(self) -> None:
         await self._network.aclose()
+
+    def _exchange(self, mark: str | None) -> Exchange:
+        """What is noted about a request; one that nobody waits for any more is withdrawn."""
+        if mark is None:
+            return Exchange()
+        return self._link.exchanges.get(mark) or Exchange(withdrawn=True)
 
     async def _watched(self, request: httpx2.Request) -> httpx2.Response:
         """The stream of a session's notifications, and its end: both tell of the session's health."""
@@ -186,6 +194,10 @@ class _Guard(httpx2.AsyncBaseTransport):
         return _complete(response)
 
 
+class _Withdrawn(Exception):
+    """Nobody wants the request to be sent any more."""
+
+
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEPT_FOR_S)
 _GOODBYE = dict.fromkeys(("connect", "read", "write", "pool"), GOODBYE_TIMEOUT_S)
 
@@ -199,8 +211,8 @@ def _note_sending(exchange: Exchange) -> Callable[[str, Mapping[str, Any]], Awai
     """A trace of the HTTP library's own: `sent` is set when it begins to write, after connecting."""
 
     async def note(event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith(".send_request_headers.started"):
-            exchange.sent = True
+        if event.endswith(".send_request_headers.started") and not exchange.begin():
+            raise _Withdrawn("it was withdrawn before it was sent")
 
     return note
 

@@ -15,11 +15,17 @@ class Exchange:
     """What a transport notes about one request.
 
     `sent` is set immediately before the first byte is written. `verdict` is set where the transport knows that no
-    answer will come, or that what came is none.
+    answer will come, or that what came is none. `withdrawn` forbids to send what was not sent by then.
     """
 
     sent: bool = False
     verdict: NotSent | Lost | None = None
+    withdrawn: bool = False
+
+    def begin(self) -> bool:
+        """Called immediately before the first byte: False where it was withdrawn, and nothing may be written."""
+        self.sent = self.sent or not self.withdrawn
+        return self.sent
 
 
 class Link(AbstractAsyncContextManager[TransportStreams], ABC):

@@ -74,7 +74,11 @@ class Dispatch:
         return self._exchange.sent
 
     def abandon(self) -> None:
-        """Stop waiting. The downstream of a read is told to stop as well; that of a write never is."""
+        """Stop waiting. What was not sent by now never is.
+
+        The downstream of a read that was sent is told to stop as well; that of a write never is.
+        """
+        self._exchange.withdrawn = True
         self.conclude_unanswered("nobody waits for it any more")
         self._scope.cancel()
 

@@ -136,9 +136,8 @@ class _Outgoing:
             raise anyio.BrokenResourceError
         headers = item.metadata.headers if isinstance(item.metadata, ClientMessageMetadata) else None
         exchange = self._link.exchanges.get(headers.get(MARK_HEADER, "")) if headers else None
-        if exchange is not None:
-            exchange.sent = True
-        self._child.write(data)
+        if exchange is None or exchange.begin():
+            self._child.write(data)
 
     async def aclose(self) -> None:
         self._closed = True

@@ -33,10 +33,12 @@ INSERT INTO verdicts (approval, principal, roles, kind, comment, at)
 VALUES ((SELECT seq FROM approvals WHERE id = ?), ?, ?, ?, ?, ?)
 
 -- name: page_of_all
-{select} WHERE a.seq < :before ORDER BY a.seq DESC LIMIT :limit
+{select} WHERE a.seq < :before AND (:tenant IS NULL OR c.tenant = :tenant) ORDER BY a.seq DESC LIMIT :limit
 
 -- name: page_of_status
-{select} WHERE a.status = :status AND a.seq < :before ORDER BY a.seq DESC LIMIT :limit
+{select}
+WHERE a.status = :status AND a.seq < :before AND (:tenant IS NULL OR c.tenant = :tenant)
+ORDER BY a.seq DESC LIMIT :limit
 
 -- name: count_pending
 SELECT count(*) FROM approvals WHERE status = 'pending'

@@ -1,4 +1,5 @@
--- Statements about calls. `{name}` stands for another section of this file.
+-- Statements about calls. `{name}` stands for another section of this file. ``state <> 'done'`` beside another
+-- condition on the state says nothing new: it lets SQLite see that the index without the done calls will do.
 
 -- name: columns
 -- A stored call, in the order of `Found`.
@@ -37,8 +38,8 @@ WHERE key_held = 1 AND key = ? AND principal = ? AND original_name = ? AND downs
 UPDATE calls SET key_held = 0 WHERE id = ?
 
 -- name: resuming
--- The open call that takes up the ended call.
-SELECT {columns} FROM calls WHERE resumes = ? AND ended_at IS NULL ORDER BY seq DESC LIMIT 1
+-- The call that took up the ended call, and is open or done: it is not taken up twice.
+SELECT {columns} FROM calls WHERE resumes = ? AND (ended_at IS NULL OR state = 'done') ORDER BY seq DESC LIMIT 1
 
 -- name: joinable
 -- The newest same call of the same principal that answers for an unkeyed repeat: open and old enough (or with the
@@ -62,18 +63,18 @@ UPDATE calls SET
 WHERE seq = ? AND state = ? AND fence = ?
 
 -- name: renew
-UPDATE calls SET lease_until = ? WHERE state = 'running' AND lease_owner = ?
+UPDATE calls SET lease_until = ? WHERE state = 'running' AND state <> 'done' AND lease_owner = ?
 
 -- name: mark
 UPDATE calls SET delivered = ?, handled = ?, cancel_requested = ? WHERE seq = ?
 
 -- name: abandoned
 -- Running calls of any other owner: for whoever has proof that no other owner lives.
-SELECT {columns} FROM calls WHERE state = 'running' AND lease_owner <> ? ORDER BY seq
+SELECT {columns} FROM calls WHERE state = 'running' AND state <> 'done' AND lease_owner <> ? ORDER BY seq
 
 -- name: lapsed
 -- Running calls whose lease has run out.
-SELECT {columns} FROM calls WHERE state = 'running' AND lease_until <= ? ORDER BY seq
+SELECT {columns} FROM calls WHERE state = 'running' AND state <> 'done' AND lease_until <= ? ORDER BY seq
 
 -- name: overdue
 -- What time alone ends, longest overdue first.
@@ -83,10 +84,18 @@ SELECT {columns} FROM calls WHERE due_at <= ? ORDER BY due_at LIMIT ?
 -- Queued, pause over, time left; oldest first.
 SELECT {columns} FROM calls
 WHERE seq IN (
-    SELECT seq FROM calls WHERE state = 'queued' AND not_before IS NULL
+    SELECT seq FROM (
+        SELECT seq FROM calls INDEXED BY calls_queued
+        WHERE state = 'queued' AND not_before IS NULL AND coalesce(due_at > :now, 1)
+        ORDER BY seq LIMIT :limit
+    )
     UNION ALL
-    SELECT seq FROM calls WHERE state = 'queued' AND not_before <= :now
-) AND coalesce(due_at > :now, 1)
+    SELECT seq FROM (
+        SELECT seq FROM calls INDEXED BY calls_queued
+        WHERE state = 'queued' AND not_before <= :now AND coalesce(due_at > :now, 1)
+        ORDER BY seq LIMIT :limit
+    )
+)
 ORDER BY seq LIMIT :limit
 
 -- name: next_due
@@ -108,12 +117,12 @@ seq < :before
 SELECT {columns} FROM calls WHERE {also} ORDER BY seq DESC LIMIT :limit
 
 -- name: page_of_run
-SELECT {columns} FROM calls
-WHERE seq IN (
-    SELECT seq FROM calls WHERE run = :run AND run <> id
-    UNION ALL
-    SELECT seq FROM calls WHERE id = :run AND run = id
-) AND {also} ORDER BY seq DESC LIMIT :limit
+SELECT {columns} FROM calls INDEXED BY calls_by_run
+WHERE run = :run AND run <> id AND {also} ORDER BY seq DESC LIMIT :limit
+
+-- name: page_of_own_run
+-- The call that is its own run, if that is the run.
+SELECT {columns} FROM calls WHERE id = :run AND run = id AND {also} LIMIT :limit
 
 -- name: page_of_principal
 SELECT {columns} FROM calls INDEXED BY calls_by_principal

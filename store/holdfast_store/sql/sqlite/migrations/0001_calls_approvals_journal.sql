@@ -67,8 +67,8 @@ CREATE UNIQUE INDEX calls_by_key ON calls (key, principal, original_name, downst
 -- What an unkeyed call may join: its outcome was told to nobody yet.
 CREATE INDEX calls_joinable ON calls (fingerprint, original_name, principal) WHERE key IS NULL AND delivered = 0;
 
--- The open call that takes up an ended one.
-CREATE INDEX calls_resuming ON calls (resumes) WHERE resumes IS NOT NULL AND ended_at IS NULL;
+-- The calls that take up an ended one.
+CREATE INDEX calls_resuming ON calls (resumes) WHERE resumes IS NOT NULL;
 
 -- What may be claimed, and what time alone ends. Calls that run appear in neither.
 CREATE INDEX calls_queued ON calls (not_before) WHERE state = 'queued';

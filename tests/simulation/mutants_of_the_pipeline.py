@@ -1,0 +1,126 @@
+"""Bugs to plant in the pipeline: the wrong order, the wrong hope, something forgotten."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from holdfast_store.contract import Admit, Move, Recover, Renew
+from holdfast_store.model.errors import StoreError
+from holdfast_store.model.lifecycle import Event, State
+from holdfast_store.model.values import Call, Outcome, OutcomeKind
+from holdfast_tools import runner, scheduler
+from holdfast_tools.catalog import Tool
+from holdfast_tools.downstream.owner import Dispatch
+from simulation.planting import Mutant, Patch
+
+
+def commit_after_dispatch() -> tuple[Patch, ...]:
+    admit = runner.Runner._admit
+
+    async def eager(
+        self: runner.Runner, write: Admit, tool: Tool, dispatch: Dispatch | None, answer: asyncio.Future[Any]
+    ) -> None:
+        call = write.call
+        if dispatch is None and write.lease is not None:
+            dispatch = self._downstreams[call.downstream].dispatch(
+                call.original_name, call.arguments, meta={"traceparent": call.traceparent}, read_only=False
+            )
+        await admit(self, write, tool, dispatch, answer)
+
+    return ((runner.Runner, "_admit", eager),)
+
+
+def retry_of_a_sent_write() -> tuple[Patch, ...]:
+    conclude = runner.Runner._conclude_lost
+
+    async def hopeful(self: runner.Runner, call: Call, *rest: Any) -> None:
+        await conclude(self, replace(call, retry_safe=True), *rest)
+
+    return ((runner.Runner, "_conclude_lost", hopeful),)
+
+
+def told_before_settled() -> tuple[Patch, ...]:
+    settle = runner.Runner._settle
+
+    async def hasty(self: runner.Runner, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+        state = State.DONE if outcome.kind is OutcomeKind.RESULT else State.FAILED
+        self._waiters.notify(replace(call, state=state, outcome=outcome, ended_at=call.updated_at))
+        await settle(self, call, event, evidence, outcome)
+
+    return ((runner.Runner, "_settle", hasty),)
+
+
+def cancel_withdraws_a_sent_write() -> tuple[Patch, ...]:
+    def withdraw(self: runner.Runner, call: Call, outcome: Outcome) -> bool:
+        held = self._under_way.get(call.id)
+        if held is not None:
+            held.withdrawn = outcome
+            held.abandon()
+        return True
+
+    return ((runner.Runner, "_withdraw", withdraw),)
+
+
+def late_evidence_ignores_fences() -> tuple[Patch, ...]:
+    async def believe(self: runner.Runner, call: Call, event: Event, outcome: Outcome) -> None:
+        now = await self._store.get_call(call.id) or call
+        self._notify(await self._commit(Move(call.id, event, call.downstream, now.fence, outcome=outcome)))
+
+    return ((runner.Runner, "_give_evidence", believe),)
+
+
+def late_evidence_is_dropped() -> tuple[Patch, ...]:
+    async def drop(self: runner.Runner, call: Call, dispatch: Dispatch) -> None:
+        await dispatch.outcome
+
+    return ((runner.Runner, "_await_evidence", drop),)
+
+
+def policy_is_not_asked_at_the_claim() -> tuple[Patch, ...]:
+    async def trusting(self: runner.Runner, call: Call, tool: Tool) -> bool:
+        return True
+
+    return ((runner.Runner, "_still_allowed", trusting),)
+
+
+def a_settle_gives_up_at_a_fault() -> tuple[Patch, ...]:
+    async def once(self: runner.Runner, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+        try:
+            (result,) = await self._store.commit((Move(call.id, event, call.downstream, call.fence, outcome=outcome),))
+        except StoreError:
+            return
+        self._notify(result)
+
+    return ((runner.Runner, "_settle", once),)
+
+
+def a_slot_is_leaked() -> tuple[Patch, ...]:
+    return ((runner.Runner, "_drop", lambda self, call_id, held: None),)
+
+
+def lease_by_wall_clock() -> tuple[Patch, ...]:
+    async def heartbeat(self: scheduler.Scheduler) -> None:
+        """Takes over what has run out before it renews its own: a clock that is set loses all."""
+        lease = self._runner.lease
+        while True:
+            await asyncio.sleep(lease.lease_s / 3)
+            try:
+                await self._store.commit((Recover(lease.owner, takeover=False), Renew(lease)))
+            except StoreError:
+                continue
+
+    return ((scheduler.Scheduler, "_heartbeat", heartbeat),)
+
+
+MUTANTS_OF_THE_PIPELINE = (
+    Mutant("commit after dispatch", commit_after_dispatch),
+    Mutant("retry of a sent write", retry_of_a_sent_write),
+    Mutant("told before settled", told_before_settled),
+    Mutant("a cancel withdraws a sent write", cancel_withdraws_a_sent_write),
+    Mutant("late evidence ignores fences", late_evidence_ignores_fences),
+    Mutant("late evidence is dropped", late_evidence_is_dropped),
+    Mutant("policy is not asked at the claim", policy_is_not_asked_at_the_claim),
+    Mutant("a settle gives up at a fault", a_settle_gives_up_at_a_fault),
+    Mutant("a slot is leaked", a_slot_is_leaked),
+    Mutant("lease by wall clock", lease_by_wall_clock),
+)

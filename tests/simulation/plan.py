@@ -1,0 +1,70 @@
+"""What a seed means: how many clients, which faults, how often. Each run has only some of the faults.
+
+Leaving faults out at random finds more than having all of them always: what hides behind a crash is found in the
+runs without crashes (Groce et al., "Swarm Testing", 2012).
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rates are per virtual second, chances per occasion."""
+
+    clients: int
+    calls_per_client: int
+    approvers_pause_s: float
+    shuffled: bool
+    slots: int
+    inline_wait_s: float
+    crash_rate: float
+    crash_after_commit: float
+    crash_after_send: float
+    stop_rate: float
+    cut_rate: float
+    kill_rate: float
+    slow_disk: float
+    disk_fault: float
+    skew_rate: float
+    hang: float
+    slow: float
+    error: float
+    vanish: float
+    impatient: float
+    repeats: float
+    meddling: float
+    changes: float
+
+
+def plan_of(random: Random) -> Plan:
+    """Draw a plan."""
+
+    def sometimes(often: float, least: float, most: float) -> float:
+        return random.uniform(least, most) if random.random() < often else 0.0
+
+    return Plan(
+        clients=random.randint(1, 5),
+        calls_per_client=random.randint(1, 4),
+        approvers_pause_s=random.choice((0.3, 2.0, 10.0)),
+        shuffled=random.random() < 0.5,
+        slots=random.choice((1, 2, 4, 512)),
+        inline_wait_s=random.choice((0.05, 0.5, 4.0)),
+        crash_rate=sometimes(0.5, 0.02, 0.4),
+        crash_after_commit=sometimes(0.3, 0.005, 0.05),
+        crash_after_send=sometimes(0.3, 0.02, 0.2),
+        stop_rate=sometimes(0.25, 0.02, 0.2),
+        cut_rate=sometimes(0.5, 0.02, 0.3),
+        kill_rate=sometimes(0.4, 0.02, 0.3),
+        slow_disk=sometimes(0.4, 0.01, 0.3),
+        disk_fault=sometimes(0.35, 0.01, 0.15),
+        skew_rate=sometimes(0.3, 0.02, 0.2),
+        hang=sometimes(0.4, 0.05, 0.3),
+        slow=sometimes(0.6, 0.05, 0.5),
+        error=sometimes(0.5, 0.05, 0.3),
+        vanish=sometimes(0.3, 0.05, 0.3),
+        impatient=sometimes(0.7, 0.1, 0.7),
+        repeats=sometimes(0.7, 0.1, 0.9),
+        meddling=sometimes(0.6, 0.1, 0.6),
+        changes=sometimes(0.3, 0.1, 0.6),
+    )

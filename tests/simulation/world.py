@@ -1,0 +1,309 @@
+"""Everything that exists in a run: time, the disk, the servers, the engine that lives just now, and what happened."""
+
+import asyncio
+import math
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+from holdfast_store.model.errors import HoldfastError
+from holdfast_store.model.values import Call, CatalogRecord, Json
+from holdfast_tools.request import Reply
+from simulation.database import Database, new_database
+from simulation.downstream import Connection, Server
+from simulation.engine import EngineProcess
+from simulation.ledger import Ledger, Sending, Telling
+from simulation.loop import VirtualLoop
+from simulation.offer import DOWNSTREAMS, SKETCHES, asked, denied, listing
+from simulation.plan import Plan
+from simulation.verdict import Violation
+
+T = TypeVar("T")
+
+TraceLine = tuple[int, float, str, str]
+"""Moment, virtual seconds, what, and of what."""
+
+STARTED_AT = 1_800_000_000.0
+"""The wall clock at the beginning of every run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The engine answered with an error."""
+
+    error: HoldfastError
+
+
+class NoAnswer:
+    """The client gave up, or the engine ended before it answered."""
+
+
+NO_ANSWER = NoAnswer()
+
+
+class World:
+    """One run's everything. Random choices of the world are drawn from `random`, in the order of events."""
+
+    def __init__(
+        self, loop: VirtualLoop, random: Random, plan: Plan, changes: tuple[str, ...], *, traced: bool
+    ) -> None:
+        self.loop = loop
+        self.random = random
+        self.plan = plan
+        self.ledger = Ledger()
+        self.violations: list[Violation] = []
+        self.trace: list[TraceLine] = []
+        self.skew_s = 0.0
+        self.calm = False
+        self.generations = dict.fromkeys(DOWNSTREAMS, 0)
+        self.engine: EngineProcess | None = None
+        self.engine_up = asyncio.Event()
+        self.is_broken: asyncio.Future[None] = loop.create_future()
+        self.crashes = 0
+        self._traced = traced
+        self._moments = 0
+        self._engines = 0
+        self._crash_at_step = math.inf
+        self.database: Database = new_database(self.moment, loop.time, changes)
+        self.servers = {name: Server(self, name) for name in DOWNSTREAMS}
+        loop.before_step = self._before_step
+
+    # --- time and chance --------------------------------------------------------------------------------------
+
+    def moment(self) -> int:
+        """A number that orders everything."""
+        self._moments += 1
+        return self._moments
+
+    def clock(self) -> float:
+        """The wall clock, which people may set."""
+        return STARTED_AT + self.loop.time() + self.skew_s
+
+    def happens(self, chance: float) -> bool:
+        return not self.calm and chance > 0 and self.random.random() < chance
+
+    def log(self, what: str, *details: object) -> None:
+        if self._traced:
+            self.trace.append((self._moments, self.loop.time(), what, " ".join(map(str, details))))
+
+    def broken(self, rule: str, message: str, error: BaseException | None = None) -> None:
+        """Note a violation, and end the run."""
+        if error is not None:
+            message = message + "\n" + "".join(traceback.format_exception(error))
+        self.violations.append(Violation(rule, message))
+        if not self.is_broken.done():
+            self.is_broken.set_result(None)
+
+    # --- engines ----------------------------------------------------------------------------------------------
+
+    async def supervise(self) -> None:
+        """Keep an engine alive: whatever ends one, another starts on the same disk."""
+        while True:
+            self._engines += 1
+            number = self._engines
+            stern = self.happens(self.plan.changes)
+            if number > 1 and self.happens(self.plan.changes / 4):
+                self.generations[self.random.choice(DOWNSTREAMS)] += 1
+            self.engine = process = EngineProcess(self, number, stern=stern)
+            self.ledger.owners[process.owner] = number
+            self.log("engine starts", process.owner, "stern" if stern else "plain")
+            self.loop.spawn(number, process.main())
+            how = await process.ended
+            self.ledger.ended[number] = self.moment()
+            self.engine_up.clear()
+            self.log("engine ends", process.owner, how)
+            await asyncio.sleep(self.random.choice((0.01, 0.2, self.random.uniform(0.0, 5.0))))
+
+    def crash(self) -> None:
+        """Kill the engine that lives: nothing of it runs any more, not even what is at it just now."""
+        process = self.engine
+        if process is None or process.ended.done() or self.calm:
+            return
+        self.crashes += 1
+        self.loop.kill(process.number)
+        for server in self.servers.values():
+            if self.random.random() < 0.5:
+                server.die()
+            else:
+                server.cut("the engine died")
+        process.crashed()
+
+    def _before_step(self) -> None:
+        if self.loop.steps >= self._crash_at_step:
+            self._crash_at_step = math.inf
+            self.crash()
+
+    def crash_soon(self) -> None:
+        """Crash within the next hundred steps, wherever that is."""
+        self._crash_at_step = self.loop.steps + self.random.randint(1, 100)
+
+    async def _die_here(self) -> None:
+        self.crash()
+        await self.loop.create_future()
+
+    async def serving(self) -> EngineProcess:
+        """The engine, once one is up."""
+        while self.engine is None or not self.engine.is_up:
+            self.engine_up.clear()
+            await self.engine_up.wait()
+        return self.engine
+
+    async def ask(
+        self, work: Callable[[EngineProcess], Awaitable[T]], patience_s: float, *, silent: bool = False,
+        request: int | None = None,
+    ) -> T | Refused | NoAnswer:
+        """Have the engine do `work` for a client that waits `patience_s`, then leaves, `silent` or not."""
+        give_up = self.loop.time() + patience_s
+        answer: asyncio.Future[T | Refused | None] = self.loop.create_future()
+        try:
+            async with asyncio.timeout_at(give_up):
+                process = await self.serving()
+        except TimeoutError:
+            return NO_ANSWER
+        listening = True
+
+        async def serve() -> None:
+            reply: T | Refused
+            try:
+                reply = await work(process)
+            except HoldfastError as error:
+                reply = Refused(error)
+            except Exception as error:
+                self.broken("unexpected-error", repr(error), error)
+                return
+            if isinstance(reply, Reply) and listening:
+                self.told(request, reply.call)
+                process.gateway.delivered(reply)
+            elif isinstance(reply, Call) and listening:
+                self.told(request, reply)
+                process.gateway.delivered(Reply(reply))
+            if not answer.done():
+                answer.set_result(reply)
+
+        task = process.handle(serve, answer)
+        done, _ = await asyncio.wait((answer,), timeout=max(0.0, give_up - self.loop.time()))
+        if done:
+            result = answer.result()
+            return NO_ANSWER if result is None else result
+        if not silent and task is not None:
+            listening = False
+            task.cancel()
+        return NO_ANSWER
+
+    # --- the disk's habits ------------------------------------------------------------------------------------
+
+    def disk_pause_s(self) -> float:
+        if self.happens(self.plan.slow_disk):
+            return self.random.uniform(0.05, 3.0)
+        return self.random.uniform(0.0, 0.004)
+
+    def disk_fails_in(self) -> int | None:
+        return self.random.randint(1, 12) if self.happens(self.plan.disk_fault) else None
+
+    async def committed(self) -> None:
+        if self.happens(self.plan.crash_after_commit):
+            self.log("crash after a commit")
+            await self._die_here()
+
+    # --- the downstreams' -------------------------------------------------------------------------------------
+
+    def connecting_s(self) -> float:
+        return self.random.choice((0.0, 0.05, self.random.uniform(0.0, 2.0)))
+
+    def writing_s(self) -> float:
+        return self.random.choice((0.0, 0.0005, self.random.uniform(0.0, 0.3)))
+
+    def listing(self, server: Server) -> CatalogRecord:
+        if self.happens(self.plan.changes / 2):
+            server.edition += 1
+        return listing(server.name, self.generations[server.name], server.edition)
+
+    def about_to_send(self, connection: Connection, tool: str, meta: Json) -> tuple[str, int] | None:
+        """The call for which an engine is about to send, as the disk has it."""
+        running = self._running(connection, meta)
+        sketch = SKETCHES[tool]
+        if running is None:
+            if not sketch.read_only or sketch.settings.get("journal_strict"):
+                self.broken("sent-unclaimed", f"{tool} is about to be sent, and no call of it is running")
+            return None
+        call, fence = running
+        approval = self.database.execute(
+            "SELECT a.definition FROM calls c JOIN approvals a ON a.id = c.approval_id WHERE c.id = ?", (call,)
+        ).fetchone()
+        known = connection.world.engine
+        offered = known.catalog.find(f"{connection.spec.name}__{tool}") if known is not None else None
+        if approval is not None and offered is not None and approval[0] != offered.digest and self._asks(tool):
+            self.broken("approval-of-another-definition", f"{call} was approved for another definition of {tool}")
+        return call, fence
+
+    def _asks(self, tool: str) -> bool:
+        return self.engine is not None and asked(SKETCHES[tool], stern=self.engine.stern) > 0
+
+    def sent(self, connection: Connection, tool: str, arguments: Json, meta: Json) -> Sending:
+        """A request is written: judge whether it may be, and enter it."""
+        sketch = SKETCHES[tool]
+        running = self._running(connection, meta)
+        number = len(self.ledger.sendings)
+        call, fence = running or (None, 1)
+        sending = Sending(
+            number, self.moment(), self.loop.time(), connection.process, connection.spec.name, tool, arguments, call, fence
+        )
+        self.ledger.sendings.append(sending)
+        self.log("sent", sending)
+        if call is None and (not sketch.read_only or sketch.settings.get("journal_strict")):
+            self.broken("sent-unclaimed", f"{tool} was sent, and no call of it is running")
+        if call is not None:
+            self._judge_sending(sending, sketch.read_only, connection)
+        return sending
+
+    def _judge_sending(self, sending: Sending, read_only: bool, connection: Connection) -> None:
+        sketch = SKETCHES[sending.tool]
+        engine = self.engine
+        stern = engine is not None and engine.stern
+        for other in self.ledger.sendings[:-1]:
+            if (other.call, other.fence) == (sending.call, sending.fence):
+                self.broken("attempt-sent-twice", f"attempt {sending.fence} of {sending.call} was sent twice")
+        (identity,) = self.database.execute("SELECT identity FROM calls WHERE id = ?", (sending.call,)).fetchone()
+        if identity != connection.spec.identity:
+            self.broken("sent-to-another", f"{sending.call} was made for another {sending.downstream}")
+        if denied(sketch, sending.arguments, stern=stern):
+            self.broken("denied-but-sent", f"{sending.tool} is denied, and {sending.call} was sent")
+        if asked(sketch, stern=stern) and not self._approved(sending.call):
+            self.broken("unapproved-but-sent", f"{sending.call} ({sending.tool}) was sent without an approval")
+
+    def _approved(self, call: str | None) -> bool:
+        row = self.database.execute(
+            "SELECT a.status FROM calls c JOIN approvals a ON a.id = c.approval_id WHERE c.id = ?", (call,)
+        ).fetchone()
+        return row is not None and row[0] == "approved"
+
+    def _running(self, connection: Connection, meta: Json) -> tuple[str, int] | None:
+        row = self.database.execute(
+            "SELECT id, fence FROM calls WHERE traceparent = ? AND state = 'running' AND lease_owner = ?",
+            (meta.get("traceparent"), f"engine-{connection.process}"),
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    async def written(self) -> None:
+        """A request has just been written: another good moment for a crash."""
+        if self.happens(self.plan.crash_after_send):
+            self.log("crash after a request was written")
+            await self._die_here()
+
+    # --- what clients hear ------------------------------------------------------------------------------------
+
+    def told(self, request: int | None, call: Call) -> None:
+        """A client is told how `call` stands: it must stand so on the disk by now."""
+        outcome = call.outcome
+        kind, payload = (None, None) if outcome is None else (outcome.kind, outcome.payload)
+        self.ledger.tellings.append(Telling(self.moment(), request, call.id, call.state, kind, payload))
+        self.log("told", call.id[:6], call.state.value, kind and kind.value)
+        if SKETCHES[call.original_name].read_only and call.ended:
+            return
+        row = self.database.execute("SELECT state, outcome_kind FROM calls WHERE id = ?", (call.id,)).fetchone()
+        if row is None:
+            self.broken("told-before-admitted", f"{call.id} was told to a client, and is not stored")
+        elif call.ended and tuple(row) != (call.state.value, kind and kind.value):
+            self.broken("told-before-settled", f"{call.id} was told as {call.state}, and is stored as {row[0]}")
