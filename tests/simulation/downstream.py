@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from simulation.ledger import Sending
+from simulation.loop import WORLD
+from simulation.offer import SKETCHES
 
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
 from holdfast_tools.downstream.owner import DownstreamStatus
 from holdfast_tools.downstream.spec import DownstreamSpec
-from simulation.ledger import Sending
-from simulation.loop import WORLD
-from simulation.offer import SKETCHES
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -200,9 +200,7 @@ class Connection:
                 await self._moved.wait()
         return self._usable
 
-    def dispatch(
-        self, name: str, arguments: Json, *, meta: Json, on_progress: Any = None, read_only: bool
-    ) -> Dispatch:
+    def dispatch(self, name: str, arguments: Json, *, meta: Json, on_progress: Any = None, read_only: bool) -> Dispatch:
         call = self.world.about_to_send(self, name, meta)
         dispatch = Dispatch(self, call)
         if not self._usable:

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import anyio
+from simulation.database import Disk
+from simulation.downstream import Connection
+from simulation.offer import DOWNSTREAMS, PATTERNS, PRINCIPALS, policy, spec
 
 from holdfast_store.contract import Retention, SaveCatalog
 from holdfast_store.model.errors import StoreError
@@ -18,9 +21,6 @@ from holdfast_tools.operations import Operations
 from holdfast_tools.runner import Runner, RunnerSettings
 from holdfast_tools.scheduler import Scheduler
 from holdfast_tools.waiters import Waiters
-from simulation.database import Disk
-from simulation.downstream import Connection
-from simulation.offer import DOWNSTREAMS, PATTERNS, PRINCIPALS, policy, spec
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -80,7 +80,7 @@ class EngineProcess:
             waiters,
             self._queued,
             self.owner,
-            RunnerSettings(lease_s=LEASE_S, max_under_way=plan.slots),
+            RunnerSettings(lease_s=LEASE_S, max_under_way=plan.slots, first_backoff_s=plan.backoff_s),
         )
         self.gateway = Gateway(
             self.store,

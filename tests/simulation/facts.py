@@ -5,9 +5,10 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holdfast_store.model.values import Json
 from simulation.ledger import Ledger, Sending
 from simulation.offer import SKETCHES, Sketch
+
+from holdfast_store.model.values import Json
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -83,11 +84,16 @@ class Facts:
         return number is not None and self.ledger.ended.get(number, moment) < moment
 
 
+_JOURNAL = "SELECT j.*, w.moment FROM journal j JOIN journal_moments w ON w.seq = j.seq ORDER BY j.seq"
+
+
 def gather(world: "World") -> Facts:
     database = world.database
     calls = _rows(database, "SELECT * FROM calls ORDER BY seq")
     steps = _grouped(_rows(database, "SELECT * FROM moves ORDER BY moment"), "call")
-    journal = _rows(database, "SELECT j.*, w.moment FROM journal j JOIN journal_moments w ON w.seq = j.seq ORDER BY j.seq")
+    journal = _rows(
+        database, "SELECT j.*, w.moment FROM journal j JOIN journal_moments w ON w.seq = j.seq ORDER BY j.seq"
+    )
     approvals = _rows(database, "SELECT * FROM approvals ORDER BY seq")
     verdicts = _grouped(_rows(database, "SELECT * FROM verdicts ORDER BY seq"), "approval")
     for approval in approvals:

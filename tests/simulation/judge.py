@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from holdfast_store.model.lifecycle import TERMINAL, TRANSITIONS
 from simulation.facts import Facts, Story, gather
 from simulation.judge_of_attempts import ATTEMPT_RULES
 from simulation.judge_of_people import PEOPLE_RULES
 from simulation.verdict import Violation
+
+from holdfast_store.model.lifecycle import TERMINAL, TRANSITIONS
 
 if TYPE_CHECKING:
     from simulation.world import World

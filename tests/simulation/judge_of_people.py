@@ -85,6 +85,17 @@ def what_was_refused_ran_never(facts: Facts) -> Iterator[str]:
                     yield f"{story.id} is {story.kind}, and was sent afterwards"
 
 
+def nothing_is_withdrawn_unasked(facts: Facts) -> Iterator[str]:
+    """Nobody asked to cancel it: then only what has neither key nor handle is, once its client has gone."""
+    for story in facts.stories.values():
+        if story.state != "cancelled" or story.id in facts.ledger.cancels:
+            continue
+        cancelled = story.steps[-1].moment
+        told = [telling for telling in facts.ledger.tellings if telling.call == story.id and telling.moment < cancelled]
+        if story.row["key"] is not None or told:
+            yield f"{story.id} was cancelled, and nobody had asked for that"
+
+
 PEOPLE_RULES = (
     an_approval_is_decided_once,
     verdicts_add_up,
@@ -92,4 +103,5 @@ PEOPLE_RULES = (
     a_vote_that_was_confirmed_is_kept,
     what_waits_runs_only_when_approved_and_in_time,
     what_was_refused_ran_never,
+    nothing_is_withdrawn_unasked,
 )

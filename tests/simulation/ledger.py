@@ -71,6 +71,7 @@ class Ledger:
     unsent: dict[tuple[str, int], int] = field(default_factory=dict)
     tellings: list[Telling] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
+    cancels: set[str] = field(default_factory=set)
     ended: dict[int, int] = field(default_factory=dict)
     refused: list[tuple[int, str, str]] = field(default_factory=list)
     requests: dict[int, Any] = field(default_factory=dict)

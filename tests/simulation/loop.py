@@ -111,9 +111,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._made += 1
         return _Future(self._made, loop=self)
 
-    def create_task(
-        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any
-    ) -> asyncio.Task[T]:
+    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
         self._made += 1
         task = _Task(self._made, coro, loop=self, **options)
         self._tasks.append(task)

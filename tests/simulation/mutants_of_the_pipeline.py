@@ -4,30 +4,29 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from holdfast_store.contract import Admit, Move, Recover, Renew
+from simulation.planting import Mutant, Patch
+
+from holdfast_store.contract import Admit, Move, Recover, Renew, WriteResult
 from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import Call, Outcome, OutcomeKind
 from holdfast_tools import runner, scheduler
 from holdfast_tools.catalog import Tool
 from holdfast_tools.downstream.owner import Dispatch
-from simulation.planting import Mutant, Patch
 
 
 def commit_after_dispatch() -> tuple[Patch, ...]:
-    admit = runner.Runner._admit
+    admit = runner.Runner.admit
 
-    async def eager(
-        self: runner.Runner, write: Admit, tool: Tool, dispatch: Dispatch | None, answer: asyncio.Future[Any]
-    ) -> None:
+    async def eager(self: runner.Runner, write: Admit, tool: Tool, dispatch: Dispatch | None = None) -> WriteResult:
         call = write.call
         if dispatch is None and write.lease is not None:
             dispatch = self._downstreams[call.downstream].dispatch(
                 call.original_name, call.arguments, meta={"traceparent": call.traceparent}, read_only=False
             )
-        await admit(self, write, tool, dispatch, answer)
+        return await admit(self, write, tool, dispatch)
 
-    return ((runner.Runner, "_admit", eager),)
+    return ((runner.Runner, "admit", eager),)
 
 
 def retry_of_a_sent_write() -> tuple[Patch, ...]:
@@ -76,6 +75,16 @@ def late_evidence_is_dropped() -> tuple[Patch, ...]:
     return ((runner.Runner, "_await_evidence", drop),)
 
 
+def a_detach_withdraws_what_has_a_handle() -> tuple[Patch, ...]:
+    async def withdraw(self: runner.Runner, call_id: str) -> None:
+        call = await self._store.get_call(call_id)
+        if call is not None and call.state is State.QUEUED:
+            outcome = Outcome(OutcomeKind.CANCELLED, {"message": "its client has gone"})
+            self._notify(await self._commit(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=outcome)))
+
+    return ((runner.Runner, "_withdraw_detached", withdraw),)
+
+
 def policy_is_not_asked_at_the_claim() -> tuple[Patch, ...]:
     async def trusting(self: runner.Runner, call: Call, tool: Tool) -> bool:
         return True
@@ -119,6 +128,7 @@ MUTANTS_OF_THE_PIPELINE = (
     Mutant("a cancel withdraws a sent write", cancel_withdraws_a_sent_write),
     Mutant("late evidence ignores fences", late_evidence_ignores_fences),
     Mutant("late evidence is dropped", late_evidence_is_dropped),
+    Mutant("a detach withdraws what has a handle", a_detach_withdraws_what_has_a_handle),
     Mutant("policy is not asked at the claim", policy_is_not_asked_at_the_claim),
     Mutant("a settle gives up at a fault", a_settle_gives_up_at_a_fault),
     Mutant("a slot is leaked", a_slot_is_leaked),

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from simulation.planting import Mutant, Patch, without
+
 from holdfast_store.contract import Mark, Recover, Swept
 from holdfast_store.model import quorum
 from holdfast_store.model.lifecycle import TRANSITIONS, Event, State, Transition, transition
@@ -13,7 +15,6 @@ from holdfast_store.sqlite.rows import Found
 from holdfast_store.sqlite.transaction import Transaction
 from holdfast_tools import gateway
 from holdfast_tools.request import Reply
-from simulation.planting import Mutant, Patch, without
 
 
 def no_fence_check() -> tuple[Patch, ...]:
@@ -74,6 +75,11 @@ def join_ignores_the_fingerprint() -> tuple[Patch, ...]:
     return ((admit, "_JOINABLE", whatever),)
 
 
+def join_ignores_the_principal() -> tuple[Patch, ...]:
+    anybody = without(admit._JOINABLE, "principal = :principal", ":principal IS NOT NULL")
+    return ((admit, "_JOINABLE", anybody),)
+
+
 def repeats_never_join() -> tuple[Patch, ...]:
     return ((admit, "_by_repetition", lambda tx, write: None),)
 
@@ -132,6 +138,7 @@ MUTANTS_OF_THE_STORE = (
     Mutant("nothing is taken over", nothing_is_taken_over),
     Mutant("expiry approves", expiry_approves),
     Mutant("a join ignores the fingerprint", join_ignores_the_fingerprint),
+    Mutant("a join ignores the principal", join_ignores_the_principal),
     Mutant("repeats never join", repeats_never_join),
     Mutant("delivered before settled", delivered_before_settled),
     Mutant("requesters may approve", requesters_may_approve),

@@ -75,7 +75,7 @@ EXECUTE_WITHIN_S = 20.0
 
 DOWNSTREAMS = ("bank", "mail")
 
-STERN_FROM = 2
+STERN_FROM = 1
 """Under the stern policy a `write` of this `n` or more is denied, and every `flaky` asks."""
 
 ANA = Principal("ana", frozenset({"approver"}))

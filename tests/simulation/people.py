@@ -5,12 +5,13 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from simulation.ledger import Vote
+from simulation.offer import APPROVERS, DORA, DOWNSTREAMS, SKETCHES
+
 from holdfast_store.contract import CallFilter
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import Approval, ApprovalStatus, Call, Principal, VerdictKind
 from holdfast_tools.request import CallRequest, Reply
-from simulation.ledger import Vote
-from simulation.offer import APPROVERS, DORA, DOWNSTREAMS, SKETCHES
 
 if TYPE_CHECKING:
     from simulation.engine import EngineProcess
@@ -50,14 +51,15 @@ class Agent:
     def _intent(self) -> CallRequest:
         random = self._random
         (tool,) = random.choices(tuple(_WEIGHTS), tuple(_WEIGHTS.values()))
-        arguments: dict[str, object] = {"n": random.randint(0, 3)}
+        alike = self._world.plan.alike
+        arguments: dict[str, object] = {"n": random.randrange(alike)}
         key = None
         if SKETCHES[tool].takes_key:
-            arguments["ref"] = f"ref-{random.randint(0, 2)}"
+            arguments["ref"] = f"ref-{random.randrange(alike)}"
             if random.random() < 0.9:
                 arguments["n"] = 0
         elif random.random() < 0.4:
-            number = random.randint(0, 2)
+            number = random.randrange(alike)
             key = f"key-{number}"
             if random.random() < 0.9:
                 arguments["n"] = number
@@ -75,7 +77,10 @@ class Agent:
         for _ in range(random.randint(1, 3) if random.random() < plan.repeats else 1):
             impatient = random.random() < plan.impatient
             patience_s = random.choice((0.05, 0.6, random.uniform(0.0, 5.0))) if impatient else 2 * LONG_S
-            reply = await self._call(intent, patience_s, silent=random.random() < 0.2)
+            calls = [self._call(intent, patience_s, silent=random.random() < 0.2)]
+            if random.random() < plan.repeats / 4:
+                calls.append(self._call(intent, patience_s, silent=False))
+            reply = (await asyncio.gather(*calls))[0]
             if isinstance(reply, Reply):
                 await self._follow(reply.call)
                 if random.random() > plan.repeats:
@@ -127,6 +132,7 @@ class Agent:
             own = await engine.operations.own_call(call.id, self._principal)
             if resumes or own.ended:
                 return await engine.operations.resume(own, self._principal, admin=False)
+            self._world.ledger.cancels.add(own.id)
             return await engine.operations.cancel(own, self._principal)
 
         self._world.log("resumes or cancels", f"client {self._number}", call.id[:6])
@@ -160,9 +166,9 @@ async def _decide(world: "World", approval: Approval, person: Principal, random:
 
 async def resolve(world: "World", random: Random) -> None:
     """An honest admin: finds out at the downstream what became of a call in doubt, and says so."""
+    doubtful = CallFilter(states=frozenset({State.IN_DOUBT}))
     while not world.calm:
         await asyncio.sleep(random.uniform(1.0, 15.0))
-        doubtful = CallFilter(states=frozenset({State.IN_DOUBT}))
         page = await world.ask(lambda engine: engine.store.list_calls(doubtful, 20), LONG_S)
         for call in getattr(page, "items", ()):
             sent = [each for each in world.ledger.sendings if each.call == call.id]

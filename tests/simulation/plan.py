@@ -10,13 +10,14 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Rates are per virtual second, chances per occasion."""
+    """Rates are per virtual second, chances per occasion. `alike`: of how many different calls agents choose."""
 
     clients: int
     calls_per_client: int
     approvers_pause_s: float
     shuffled: bool
     slots: int
+    backoff_s: float
     inline_wait_s: float
     crash_rate: float
     crash_after_commit: float
@@ -35,6 +36,8 @@ class Plan:
     repeats: float
     meddling: float
     changes: float
+    alike: int
+    has_admin: bool
 
 
 def plan_of(random: Random) -> Plan:
@@ -44,11 +47,12 @@ def plan_of(random: Random) -> Plan:
         return random.uniform(least, most) if random.random() < often else 0.0
 
     return Plan(
-        clients=random.randint(1, 5),
-        calls_per_client=random.randint(1, 4),
+        clients=random.randint(1, 6),
+        calls_per_client=random.randint(2, 5),
         approvers_pause_s=random.choice((0.3, 2.0, 10.0)),
         shuffled=random.random() < 0.5,
         slots=random.choice((1, 2, 4, 512)),
+        backoff_s=random.choice((0.2, 4.0)),
         inline_wait_s=random.choice((0.05, 0.5, 4.0)),
         crash_rate=sometimes(0.5, 0.02, 0.4),
         crash_after_commit=sometimes(0.3, 0.005, 0.05),
@@ -57,14 +61,16 @@ def plan_of(random: Random) -> Plan:
         cut_rate=sometimes(0.5, 0.02, 0.3),
         kill_rate=sometimes(0.4, 0.02, 0.3),
         slow_disk=sometimes(0.4, 0.01, 0.3),
-        disk_fault=sometimes(0.35, 0.01, 0.15),
-        skew_rate=sometimes(0.3, 0.02, 0.2),
-        hang=sometimes(0.4, 0.05, 0.3),
-        slow=sometimes(0.6, 0.05, 0.5),
+        disk_fault=sometimes(0.35, 0.02, 0.25),
+        skew_rate=sometimes(0.3, 0.05, 0.5),
+        hang=sometimes(0.5, 0.05, 0.4),
+        slow=sometimes(0.6, 0.1, 0.7),
         error=sometimes(0.5, 0.05, 0.3),
         vanish=sometimes(0.3, 0.05, 0.3),
         impatient=sometimes(0.7, 0.1, 0.7),
         repeats=sometimes(0.7, 0.1, 0.9),
         meddling=sometimes(0.6, 0.1, 0.6),
-        changes=sometimes(0.3, 0.1, 0.6),
+        changes=sometimes(0.4, 0.2, 0.8),
+        alike=random.choice((1, 2, 4)),
+        has_admin=random.random() < 0.6,
     )

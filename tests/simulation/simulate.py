@@ -25,6 +25,9 @@ REST_S = 900.0
 
 _LOOK_S = 5.0
 
+_SEEDS_PER_COLLECTION = 16
+"""Garbage is collected between runs: within one it would only take time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -73,6 +76,8 @@ def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) 
         logging.disable(previous)
         if collects:
             gc.enable()
+        if seed % _SEEDS_PER_COLLECTION == 0:
+            gc.collect()
         world.database.close()
     return Run(
         seed=seed,
@@ -106,9 +111,10 @@ async def _course(world: World) -> None:
     others = [
         loop.create_task(approve(world, Random(random.random()))),
         loop.create_task(approve(world, Random(random.random()))),
-        loop.create_task(resolve(world, Random(random.random()))),
         loop.create_task(misfortune(world, Random(random.random()))),
     ]
+    if world.plan.has_admin:
+        others.append(loop.create_task(resolve(world, Random(random.random()))))
     await asyncio.wait(agents, timeout=LIFE_S)
     world.calm = True
     world.log("calm")
@@ -152,6 +158,8 @@ def _told(world: World) -> tuple[str, ...]:
     )
     lines = [(moment, 1, at, what, details) for moment, at, what, details in world.trace]
     for moment, at, call, event, state, attempt, actor, detail in entries:
-        lines.append((moment, 0, at, "  journal", f"{call[:6]} {event} -> {state}, attempt {attempt}, by {actor} {detail or ''}"))
+        lines.append(
+            (moment, 0, at, "  journal", f"{call[:6]} {event} -> {state}, attempt {attempt}, by {actor} {detail or ''}")
+        )
     lines.sort(key=lambda line: line[:2])
     return tuple(f"{at:9.4f}  {what:<20} {details}" for _, _, at, what, details in lines)

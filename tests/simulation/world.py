@@ -6,11 +6,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from holdfast_store.model.errors import HoldfastError
-from holdfast_store.model.values import Call, CatalogRecord, Json
-from holdfast_tools.request import Reply
 from simulation.database import Database, new_database
 from simulation.downstream import Connection, Server
 from simulation.engine import EngineProcess
@@ -19,6 +16,10 @@ from simulation.loop import VirtualLoop
 from simulation.offer import DOWNSTREAMS, SKETCHES, asked, denied, listing
 from simulation.plan import Plan
 from simulation.verdict import Violation
+
+from holdfast_store.model.errors import HoldfastError
+from holdfast_store.model.values import Call, CatalogRecord, Json
+from holdfast_tools.request import Reply
 
 T = TypeVar("T")
 
@@ -151,7 +152,11 @@ class World:
         return self.engine
 
     async def ask(
-        self, work: Callable[[EngineProcess], Awaitable[T]], patience_s: float, *, silent: bool = False,
+        self,
+        work: Callable[[EngineProcess], Awaitable[T]],
+        patience_s: float,
+        *,
+        silent: bool = False,
         request: int | None = None,
     ) -> T | Refused | NoAnswer:
         """Have the engine do `work` for a client that waits `patience_s`, then leaves, `silent` or not."""
@@ -248,7 +253,15 @@ class World:
         number = len(self.ledger.sendings)
         call, fence = running or (None, 1)
         sending = Sending(
-            number, self.moment(), self.loop.time(), connection.process, connection.spec.name, tool, arguments, call, fence
+            number,
+            self.moment(),
+            self.loop.time(),
+            connection.process,
+            connection.spec.name,
+            tool,
+            arguments,
+            call,
+            fence,
         )
         self.ledger.sendings.append(sending)
         self.log("sent", sending)

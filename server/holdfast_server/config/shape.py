@@ -373,7 +373,9 @@ class PrincipalShape(Shape):
     roles: Texts = Field(
         default=[], description="`approver` and `admin` open the admin endpoint, as does any role that a rule names."
     )
-    tenant: Text = Field(default="default", description="Calls and keys of different tenants never meet.")
+    tenant: Text = Field(
+        default="default", description="Calls and keys of different tenants never meet; only the role `admin` sees all."
+    )
 
 
 SHAPES: tuple[type[Shape], ...] = (

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.dispatcher import as_request_id
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     JSONRPCError,
@@ -43,7 +44,7 @@ class _Unanswered:
         if isinstance(message, JSONRPCRequest) and message.method != LISTEN:
             self._ids.add(message.id)
         elif isinstance(message, JSONRPCNotification) and message.method == CANCELLED:
-            self._forget((message.params or {}).get("requestId"))
+            self._forget(as_request_id((message.params or {}).get("requestId")))
 
     def went_out(self, item: SessionMessage) -> None:
         if isinstance(item.message, JSONRPCResponse | JSONRPCError) and item.message.id is not None:

@@ -191,7 +191,7 @@ class _Guard(httpx2.AsyncBaseTransport):
         elif status >= 400 and error is None:
             reason = f"it refused the request: {_status(status)}{_mend(status)}"
             return _stand_in(status, INTERNAL_ERROR, reason)
-        return _complete(response)
+        return response
 
 
 class _Withdrawn(Exception):
@@ -242,15 +242,6 @@ def _denies_session(status: int, error: Mapping[str, Any] | None) -> bool:
 
 def _is_json(response: httpx2.Response) -> bool:
     return str(response.headers.get("content-type", "")).lower().startswith("application/json")
-
-
-def _complete(response: httpx2.Response) -> httpx2.Response:
-    """The same answer with its body read and decoded."""
-    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _FRAMING]
-    return httpx2.Response(response.status_code, headers=headers, content=response.content)
-
-
-_FRAMING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 def _stand_in(status: int, code: int, message: str) -> httpx2.Response:
