@@ -19,18 +19,19 @@ T = TypeVar("T")
 _WITNESS = """
 CREATE TABLE moves (
     moment INTEGER, instant REAL, call TEXT, was TEXT, now TEXT, fence_was INTEGER, fence INTEGER, owner_was TEXT,
-    owner TEXT, kind TEXT, outcome TEXT, delivered INTEGER, updated_at REAL
+    owner TEXT, kind TEXT, outcome TEXT, delivered INTEGER, updated_at REAL,
+    not_before REAL
 );
 CREATE TRIGGER witness_admitted AFTER INSERT ON calls BEGIN
     INSERT INTO moves VALUES (
         moment(), instant(), NEW.id, NULL, NEW.state, 0, NEW.fence, NULL, NEW.lease_owner, NEW.outcome_kind,
-        NEW.outcome, NEW.delivered, NEW.updated_at
+        NEW.outcome, NEW.delivered, NEW.updated_at, NEW.not_before
     );
 END;
 CREATE TRIGGER witness_moved AFTER UPDATE OF state, fence, outcome, outcome_kind ON calls BEGIN
     INSERT INTO moves VALUES (
         moment(), instant(), NEW.id, OLD.state, NEW.state, OLD.fence, NEW.fence, OLD.lease_owner, NEW.lease_owner,
-        NEW.outcome_kind, NEW.outcome, NEW.delivered, NEW.updated_at
+        NEW.outcome_kind, NEW.outcome, NEW.delivered, NEW.updated_at, NEW.not_before
     );
 END;
 CREATE TABLE journal_moments (seq INTEGER PRIMARY KEY, moment INTEGER, instant REAL);

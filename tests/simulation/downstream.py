@@ -91,7 +91,7 @@ class Server:
     def _thinking_s(self) -> float:
         world, random = self._world, self._world.random
         if world.happens(world.plan.hang):
-            return max(random.uniform(5.0, 90.0), 0.0)
+            return random.uniform(5.0, 90.0)
         if world.happens(world.plan.slow):
             return random.uniform(0.5, 6.0)
         return random.uniform(0.001, 0.2)
@@ -110,26 +110,20 @@ def _answer(sending: Sending, fails: bool, drawn: float) -> Json:
 class Dispatch:
     """One attempt under way, as the product's own."""
 
-    def __init__(self, connection: "Connection", call: tuple[str, int] | None) -> None:
+    def __init__(self, connection: "Connection") -> None:
         self.outcome: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         self.sent = False
         self.connection = connection
-        self.withdrawn = False
         self.sending: Sending | None = None
-        self.call = call
 
     def abandon(self) -> None:
-        self.withdrawn = True
         self.conclude_unanswered("nobody waits for it any more")
 
     def conclude_unanswered(self, reason: str) -> None:
         if self.outcome.done():
             return
-        world = self.connection.world
         if self.sending is not None:
-            self.sending.lost = world.moment()
-        elif self.call is not None:
-            world.ledger.unsent[self.call] = world.moment()
+            self.sending.lost = self.connection.world.moment()
         self.outcome.set_result(Lost(reason) if self.sent else NotSent(reason))
 
     def answered(self, sending: Sending) -> None:
@@ -201,8 +195,8 @@ class Connection:
         return self._usable
 
     def dispatch(self, name: str, arguments: Json, *, meta: Json, on_progress: Any = None, read_only: bool) -> Dispatch:
-        call = self.world.about_to_send(self, name, meta)
-        dispatch = Dispatch(self, call)
+        self.world.watch.about_to_send(self, name, meta)
+        dispatch = Dispatch(self)
         if not self._usable:
             dispatch.conclude_unanswered(f"{self.spec.name} is not connected")
             return dispatch
@@ -215,7 +209,7 @@ class Connection:
             await asyncio.sleep(self.world.writing_s())
             if not dispatch.outcome.done():
                 dispatch.sent = True
-                dispatch.sending = self.world.sent(self, name, arguments, meta)
+                dispatch.sending = self.world.watch.sent(self, name, arguments, meta)
                 self._server.receive(dispatch.sending, dispatch)
                 await self.world.written()
                 await asyncio.wait((dispatch.outcome,))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulation.ledger import Ledger, Sending
 from simulation.offer import SKETCHES, Sketch
+from simulation.plan import Plan
 
 from holdfast_store.model.values import Json
 
@@ -30,6 +31,7 @@ class Step:
     outcome: str | None
     delivered: int
     updated_at: float
+    not_before: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,7 @@ class Facts:
     stories: dict[str, Story]
     ledger: Ledger
     decisions: tuple[dict[str, Any], ...]
-    now: float
-    alive: int | None
+    plan: Plan
 
     def ended_before(self, owner: str | None, moment: int) -> bool:
         """Whether the engine that held a lease under this name had ended."""
@@ -112,8 +113,7 @@ def gather(world: "World") -> Facts:
         for call in calls
     }
     decisions = _rows(database, "SELECT * FROM decisions ORDER BY moment")
-    alive = world.engine.number if world.engine is not None and world.engine.is_up else None
-    return Facts(stories, world.ledger, tuple(decisions), world.clock(), alive)
+    return Facts(stories, world.ledger, tuple(decisions), world.plan)
 
 
 def _rows(database: sqlite3.Connection, statement: str) -> list[dict[str, Any]]:

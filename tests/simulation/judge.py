@@ -6,6 +6,7 @@ product decides: no module that runs, stores or decides anything is used here.
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from simulation.facts import Facts, Story, gather
@@ -23,6 +24,8 @@ _EDGES = frozenset((row.source.value, row.target.value) for row in TRANSITIONS i
 _ROWS = {(row.event.value, None if row.source is None else row.source.value): row.target.value for row in TRANSITIONS}
 _EVENTS = frozenset(row.event.value for row in TRANSITIONS)
 _ENDS = frozenset(state.value for state in TERMINAL)
+
+_SOON_S = 3.0
 
 Rule = Callable[[Facts], Iterator[str]]
 
@@ -48,7 +51,7 @@ def the_journal_tells_what_the_row_did(facts: Facts) -> Iterator[str]:
         state: str | None = None
         moves = []
         for entry in story.journal:
-            if entry["event"] in _EVENTS and (state is None or entry["event"] not in ("verdict",)):
+            if entry["event"] in _EVENTS:
                 target = _ROWS.get((entry["event"], state))
                 if target is None or target != entry["state"]:
                     yield f"{story.id}: the journal says {entry['event']} from {state} to {entry['state']}"
@@ -71,6 +74,16 @@ def nothing_is_stuck(facts: Facts) -> Iterator[str]:
             yield f"{story.id} ({story.sketch.name}) still is {story.state}"
 
 
+def what_may_run_runs_soon(facts: Facts) -> Iterator[str]:
+    """In fair weather a queued call is claimed within seconds: nothing waits for somebody to happen to look."""
+    for story in facts.stories.values() if facts.plan.fair else ():
+        for step, after in pairwise(story.steps):
+            if step.now == "queued" and after.now == "running":
+                waited_s = after.updated_at - max(step.updated_at, step.not_before or 0.0)
+                if waited_s > _SOON_S:
+                    yield f"{story.id} could have run for {waited_s:.1f} s before it did"
+
+
 def no_acknowledged_call_is_lost(facts: Facts) -> Iterator[str]:
     """What a client was told of is stored, and ends as it was told."""
     for telling in facts.ledger.tellings:
@@ -91,10 +104,10 @@ def no_acknowledged_call_is_lost(facts: Facts) -> Iterator[str]:
 def what_was_refused_is_not_there(facts: Facts) -> Iterator[str]:
     """A request that was answered with an error admitted nothing."""
     admitted: dict[str, Story] = {}
-    for story in facts.stories.values():
-        admitted.setdefault(story.row["traceparent"], story)
+    for each in facts.stories.values():
+        admitted.setdefault(each.row["traceparent"], each)
     for number, name, message in facts.ledger.refused:
-        story = admitted.get(facts.ledger.requests[number].traceparent)
+        story = admitted.get(facts.ledger.requests[number].traceparent or "")
         if name != "NoAnswer" and story is not None:
             yield f"request {number} was answered with {name} ({message}), and {story.id} was admitted"
 
@@ -143,14 +156,16 @@ def _answers_for(facts: Facts, earlier: Story, later: Story) -> bool:
     then = earlier.state_at(moment)
     if then is None:
         return False
-    named = later.row["client_call_id"] is not None and earlier.row["client_call_id"] == later.row["client_call_id"]
+    name = later.row["client_call_id"]
+    named = bool(name is not None and earlier.row["client_call_id"] == name)
     if then.now not in _ENDS:
-        return named or earlier.row["created_at"] <= at - 0.5
+        return named or float(earlier.row["created_at"]) <= at - 0.5
     told = any(
         telling.call == earlier.id and telling.state.value in _ENDS and telling.moment < moment
         for telling in facts.ledger.tellings
     )
-    return not told and then.kind != "cancelled" and earlier.row["ended_at"] >= at - 600.0
+    within = float(earlier.row["ended_at"]) >= at - 600.0
+    return not told and then.kind != "cancelled" and within
 
 
 def a_delivery_was_one(facts: Facts) -> Iterator[str]:
@@ -172,6 +187,7 @@ _RULES: tuple[Rule, ...] = (
     a_repeat_joins,
     a_delivery_was_one,
     nothing_is_stuck,
+    what_may_run_runs_soon,
 )
 
 

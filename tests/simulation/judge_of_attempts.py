@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 
 from simulation.facts import Facts, Step, Story
 from simulation.ledger import Sending
@@ -23,7 +24,7 @@ def what_may_have_happened_is_not_sent_again(facts: Facts) -> Iterator[str]:
     for story in facts.stories.values():
         if story.sketch.retry_safe:
             continue
-        for earlier, later in zip(story.sendings, story.sendings[1:], strict=False):
+        for earlier, later in pairwise(story.sendings):
             if not _harmless(story, earlier, later.moment):
                 yield f"{story.id}: attempt {later.fence} was sent while attempt {earlier.fence} may have happened"
         errors = [sending for sending in story.sendings if sending.handed is not None and sending.failed]

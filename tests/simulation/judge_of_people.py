@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from simulation.facts import Facts, Story
@@ -66,7 +67,7 @@ def a_vote_that_was_confirmed_is_kept(facts: Facts) -> Iterator[str]:
 def what_waits_runs_only_when_approved_and_in_time(facts: Facts) -> Iterator[str]:
     """A parked call leaves by a verdict, an end or a withdrawal; approved, it starts in time."""
     for story in facts.stories.values():
-        for step, after in zip(story.steps, story.steps[1:], strict=False):
+        for step, after in pairwise(story.steps):
             if (step.was, step.now, after.now) != ("waiting_for_approval", "queued", "running"):
                 continue
             approved = [a for a in story.approvals if a["status"] == "approved" and a["decided_at"] == step.updated_at]
@@ -86,12 +87,16 @@ def what_was_refused_ran_never(facts: Facts) -> Iterator[str]:
 
 
 def nothing_is_withdrawn_unasked(facts: Facts) -> Iterator[str]:
-    """Nobody asked to cancel it: then only what has neither key nor handle is, once its client has gone."""
-    for story in facts.stories.values():
+    """Nobody asked to cancel it: then only what has neither key nor handle is, once its client has gone.
+
+    That a handle was given may be lost with a crash or a fault of the disk.
+    """
+    for story in facts.stories.values() if not facts.plan.disk_fault else ():
         if story.state != "cancelled" or story.id in facts.ledger.cancels:
             continue
         cancelled = story.steps[-1].moment
-        told = [telling for telling in facts.ledger.tellings if telling.call == story.id and telling.moment < cancelled]
+        since = max((ended for ended in facts.ledger.ended.values() if ended < cancelled), default=0)
+        told = [each for each in facts.ledger.tellings if each.call == story.id and since < each.moment < cancelled]
         if story.row["key"] is not None or told:
             yield f"{story.id} was cancelled, and nobody had asked for that"
 

@@ -4,10 +4,10 @@ The judge's truth. Nothing of the product writes here.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import ApprovalStatus, Json, OutcomeKind
+from holdfast_tools.request import CallRequest
 
 
 @dataclass(slots=True)
@@ -65,14 +65,18 @@ class Vote:
 
 @dataclass(slots=True)
 class Ledger:
-    """All of it, in order."""
+    """All of it, in order.
+
+    `cancels`: calls that somebody asked to cancel. `ended`: engines by number, and the moment they ended. `refused`:
+    requests that got no call, by what they got instead. `requests`: what was asked, by number. `owners`: engines by
+    the name under which they hold leases.
+    """
 
     sendings: list[Sending] = field(default_factory=list)
-    unsent: dict[tuple[str, int], int] = field(default_factory=dict)
     tellings: list[Telling] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
     cancels: set[str] = field(default_factory=set)
     ended: dict[int, int] = field(default_factory=dict)
     refused: list[tuple[int, str, str]] = field(default_factory=list)
-    requests: dict[int, Any] = field(default_factory=dict)
+    requests: dict[int, CallRequest] = field(default_factory=dict)
     owners: dict[str, int] = field(default_factory=dict)

@@ -117,7 +117,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._tasks.append(task)
         return task
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self._over:
             self._ready.append(handle)  # type: ignore[attr-defined]
@@ -129,7 +131,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if self.before_step is not None:
             self.before_step()
         if not handle._cancelled and handle._context.get(_PROCESS, WORLD) not in self._dead:  # type: ignore[attr-defined]
-            handle._run()  # type: ignore[attr-defined]
+            handle._run()
 
     def _next(self) -> asyncio.Handle:
         ready = self._ready  # type: ignore[attr-defined]
@@ -159,6 +161,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are dropped when their time comes."""
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What a killed process left behind is no news: its exceptions were for nobody."""
 
     def _write_to_self(self) -> None:
         """There is no other thread that could have to wake this loop."""

@@ -62,7 +62,7 @@ def cancel_withdraws_a_sent_write() -> tuple[Patch, ...]:
 
 def late_evidence_ignores_fences() -> tuple[Patch, ...]:
     async def believe(self: runner.Runner, call: Call, event: Event, outcome: Outcome) -> None:
-        now = await self._store.get_call(call.id) or call
+        now = await self._insist(lambda: self._store.get_call(call.id)) or call
         self._notify(await self._commit(Move(call.id, event, call.downstream, now.fence, outcome=outcome)))
 
     return ((runner.Runner, "_give_evidence", believe),)
@@ -77,7 +77,7 @@ def late_evidence_is_dropped() -> tuple[Patch, ...]:
 
 def a_detach_withdraws_what_has_a_handle() -> tuple[Patch, ...]:
     async def withdraw(self: runner.Runner, call_id: str) -> None:
-        call = await self._store.get_call(call_id)
+        call = await self._insist(lambda: self._store.get_call(call_id))
         if call is not None and call.state is State.QUEUED:
             outcome = Outcome(OutcomeKind.CANCELLED, {"message": "its client has gone"})
             self._notify(await self._commit(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=outcome)))
@@ -107,6 +107,10 @@ def a_slot_is_leaked() -> tuple[Patch, ...]:
     return ((runner.Runner, "_drop", lambda self, call_id, held: None),)
 
 
+def nobody_wakes_the_scheduler() -> tuple[Patch, ...]:
+    return ((runner.Runner, "wake", lambda self: None),)
+
+
 def lease_by_wall_clock() -> tuple[Patch, ...]:
     async def heartbeat(self: scheduler.Scheduler) -> None:
         """Takes over what has run out before it renews its own: a clock that is set loses all."""
@@ -132,5 +136,6 @@ MUTANTS_OF_THE_PIPELINE = (
     Mutant("policy is not asked at the claim", policy_is_not_asked_at_the_claim),
     Mutant("a settle gives up at a fault", a_settle_gives_up_at_a_fault),
     Mutant("a slot is leaked", a_slot_is_leaked),
+    Mutant("nobody wakes the scheduler", nobody_wakes_the_scheduler),
     Mutant("lease by wall clock", lease_by_wall_clock),
 )

@@ -12,10 +12,7 @@ Patch = tuple[object, str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A planted bug. `changes` alter the store's tables, where a constraint would save the day.
-
-    `rules` are the promises that it may break; to be caught is to be seen breaking one of them.
-    """
+    """A planted bug. `changes` alter the store's tables, where a constraint would save the day."""
 
     name: str
     patches: Callable[[], tuple[Patch, ...]]

@@ -140,8 +140,8 @@ def _summary(report: Report) -> str:
     shown = report.as_json()
     return (
         f"{report.seeds} seeds in {report.real_s:.1f} s ({shown['seeds_per_s']} a second, "
-        f"{shown['times_real']:,} times real time): {report.calls} calls, {report.effects} effects, {report.crashes} crashes, {report.doubts} left "
-        f"in doubt; {len(report.failures)} failed"
+        f"{shown['times_real']:,} times real time): {report.calls} calls, {report.effects} effects, "
+        f"{report.crashes} crashes, {report.doubts} left in doubt; {len(report.failures)} failed"
     )
 
 

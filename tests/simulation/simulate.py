@@ -46,6 +46,17 @@ class Run:
     trace: tuple[str, ...]
 
 
+class _Listener(logging.Handler):
+    """Enters what the product logs into the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._world.log("  log", record.getMessage(), getattr(record, "error", ""))
+
+
 def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) -> Run:
     """Run `seed`. `changes` alter the store's tables first; with `traced` the run tells its story."""
     began = time.perf_counter()
@@ -60,7 +71,10 @@ def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) 
     previous = logging.root.manager.disable
     collects = gc.isenabled()
     gc.disable()
-    if not traced:
+    listener = _Listener(world)
+    if traced:
+        logging.root.addHandler(listener)
+    else:
         logging.disable(logging.CRITICAL)
     try:
         with stand_ins(Random(seed + 2), world.clock):
@@ -74,6 +88,7 @@ def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) 
             loop.dispose()
     finally:
         logging.disable(previous)
+        logging.root.removeHandler(listener)
         if collects:
             gc.enable()
         if seed % _SEEDS_PER_COLLECTION == 0:

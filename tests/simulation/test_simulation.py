@@ -32,6 +32,7 @@ def test_every_promise_is_kept(first: int) -> None:
         assert not run.violations, f"{run.violations[0]}\nreplay it with: {replay_command(seed)}"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_planted_bug_is_noticed(mutant: Mutant, record_property: Callable[[str, object], None]) -> None:
     caught = catch(mutant, first=1, seeds=SEEDS_PER_MUTANT)

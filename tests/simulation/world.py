@@ -9,16 +9,17 @@ from random import Random
 from typing import TypeVar
 
 from simulation.database import Database, new_database
-from simulation.downstream import Connection, Server
+from simulation.downstream import Server
 from simulation.engine import EngineProcess
-from simulation.ledger import Ledger, Sending, Telling
+from simulation.ledger import Ledger
 from simulation.loop import VirtualLoop
-from simulation.offer import DOWNSTREAMS, SKETCHES, asked, denied, listing
+from simulation.offer import DOWNSTREAMS, listing
 from simulation.plan import Plan
 from simulation.verdict import Violation
+from simulation.watch import Watch
 
 from holdfast_store.model.errors import HoldfastError
-from holdfast_store.model.values import Call, CatalogRecord, Json
+from holdfast_store.model.values import Call, CatalogRecord
 from holdfast_tools.request import Reply
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class World:
         self._engines = 0
         self._crash_at_step = math.inf
         self.database: Database = new_database(self.moment, loop.time, changes)
+        self.watch = Watch(self)
         self.servers = {name: Server(self, name) for name in DOWNSTREAMS}
         loop.before_step = self._before_step
 
@@ -179,10 +181,10 @@ class World:
                 self.broken("unexpected-error", repr(error), error)
                 return
             if isinstance(reply, Reply) and listening:
-                self.told(request, reply.call)
+                self.watch.told(request, reply.call)
                 process.gateway.delivered(reply)
             elif isinstance(reply, Call) and listening:
-                self.told(request, reply)
+                self.watch.told(request, reply)
                 process.gateway.delivered(Reply(reply))
             if not answer.done():
                 answer.set_result(reply)
@@ -225,98 +227,8 @@ class World:
             server.edition += 1
         return listing(server.name, self.generations[server.name], server.edition)
 
-    def about_to_send(self, connection: Connection, tool: str, meta: Json) -> tuple[str, int] | None:
-        """The call for which an engine is about to send, as the disk has it."""
-        running = self._running(connection, meta)
-        sketch = SKETCHES[tool]
-        if running is None:
-            if not sketch.read_only or sketch.settings.get("journal_strict"):
-                self.broken("sent-unclaimed", f"{tool} is about to be sent, and no call of it is running")
-            return None
-        call, fence = running
-        approval = self.database.execute(
-            "SELECT a.definition FROM calls c JOIN approvals a ON a.id = c.approval_id WHERE c.id = ?", (call,)
-        ).fetchone()
-        known = connection.world.engine
-        offered = known.catalog.find(f"{connection.spec.name}__{tool}") if known is not None else None
-        if approval is not None and offered is not None and approval[0] != offered.digest and self._asks(tool):
-            self.broken("approval-of-another-definition", f"{call} was approved for another definition of {tool}")
-        return call, fence
-
-    def _asks(self, tool: str) -> bool:
-        return self.engine is not None and asked(SKETCHES[tool], stern=self.engine.stern) > 0
-
-    def sent(self, connection: Connection, tool: str, arguments: Json, meta: Json) -> Sending:
-        """A request is written: judge whether it may be, and enter it."""
-        sketch = SKETCHES[tool]
-        running = self._running(connection, meta)
-        number = len(self.ledger.sendings)
-        call, fence = running or (None, 1)
-        sending = Sending(
-            number,
-            self.moment(),
-            self.loop.time(),
-            connection.process,
-            connection.spec.name,
-            tool,
-            arguments,
-            call,
-            fence,
-        )
-        self.ledger.sendings.append(sending)
-        self.log("sent", sending)
-        if call is None and (not sketch.read_only or sketch.settings.get("journal_strict")):
-            self.broken("sent-unclaimed", f"{tool} was sent, and no call of it is running")
-        if call is not None:
-            self._judge_sending(sending, sketch.read_only, connection)
-        return sending
-
-    def _judge_sending(self, sending: Sending, read_only: bool, connection: Connection) -> None:
-        sketch = SKETCHES[sending.tool]
-        engine = self.engine
-        stern = engine is not None and engine.stern
-        for other in self.ledger.sendings[:-1]:
-            if (other.call, other.fence) == (sending.call, sending.fence):
-                self.broken("attempt-sent-twice", f"attempt {sending.fence} of {sending.call} was sent twice")
-        (identity,) = self.database.execute("SELECT identity FROM calls WHERE id = ?", (sending.call,)).fetchone()
-        if identity != connection.spec.identity:
-            self.broken("sent-to-another", f"{sending.call} was made for another {sending.downstream}")
-        if denied(sketch, sending.arguments, stern=stern):
-            self.broken("denied-but-sent", f"{sending.tool} is denied, and {sending.call} was sent")
-        if asked(sketch, stern=stern) and not self._approved(sending.call):
-            self.broken("unapproved-but-sent", f"{sending.call} ({sending.tool}) was sent without an approval")
-
-    def _approved(self, call: str | None) -> bool:
-        row = self.database.execute(
-            "SELECT a.status FROM calls c JOIN approvals a ON a.id = c.approval_id WHERE c.id = ?", (call,)
-        ).fetchone()
-        return row is not None and row[0] == "approved"
-
-    def _running(self, connection: Connection, meta: Json) -> tuple[str, int] | None:
-        row = self.database.execute(
-            "SELECT id, fence FROM calls WHERE traceparent = ? AND state = 'running' AND lease_owner = ?",
-            (meta.get("traceparent"), f"engine-{connection.process}"),
-        ).fetchone()
-        return None if row is None else (row[0], row[1])
-
     async def written(self) -> None:
         """A request has just been written: another good moment for a crash."""
         if self.happens(self.plan.crash_after_send):
             self.log("crash after a request was written")
             await self._die_here()
-
-    # --- what clients hear ------------------------------------------------------------------------------------
-
-    def told(self, request: int | None, call: Call) -> None:
-        """A client is told how `call` stands: it must stand so on the disk by now."""
-        outcome = call.outcome
-        kind, payload = (None, None) if outcome is None else (outcome.kind, outcome.payload)
-        self.ledger.tellings.append(Telling(self.moment(), request, call.id, call.state, kind, payload))
-        self.log("told", call.id[:6], call.state.value, kind and kind.value)
-        if SKETCHES[call.original_name].read_only and call.ended:
-            return
-        row = self.database.execute("SELECT state, outcome_kind FROM calls WHERE id = ?", (call.id,)).fetchone()
-        if row is None:
-            self.broken("told-before-admitted", f"{call.id} was told to a client, and is not stored")
-        elif call.ended and tuple(row) != (call.state.value, kind and kind.value):
-            self.broken("told-before-settled", f"{call.id} was told as {call.state}, and is stored as {row[0]}")

@@ -70,7 +70,8 @@ async def test_the_request_under_way_is_told_and_the_next_one_works_on_the_same_
 
 
 async def test_a_read_under_way_is_sent_again_and_a_repeat_with_its_key_gets_its_answer(workspace, operator, era):
-    workspace.write_config()
+    downstreams = {"ledger": workspace.ledger_downstream()}
+    workspace.write_config({"mcpServers": downstreams, "inline_wait": "30s"})
     meta = {KEY: "the-read"}
     read = ("ledger__read", {"n": 7, "delay_ms": 1000})
     async with over_stdio(workspace, era) as client:

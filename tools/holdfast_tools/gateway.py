@@ -37,7 +37,7 @@ from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.downstream.attempt import Answered
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.request import CallRequest, RefusedArguments, Reply
-from holdfast_tools.runner import Runner, outcome_of, unreachable
+from holdfast_tools.runner import Runner, outcome_of, unreachable, was_detached
 from holdfast_tools.schema import canonical, digest_of
 from holdfast_tools.waiters import PROGRESSING, Waiters
 
@@ -238,7 +238,10 @@ class Gateway:
             result = await self._runner.admit(self._admission(request, tool, call, decision), tool)
             if isinstance(result, Accepted):
                 return Reply(await self._inline(request, tool, result.call, future))
-        return await self._answered_by_another(request, tool, call, result)
+        reply = await self._answered_by_another(request, tool, call, result)
+        if reply.joined and was_detached(reply.call):
+            return await self._admit(request, tool, call, decision)
+        return reply
 
     def _admission(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Admit:
         admit = partial(Admit, call, waited_s=max(0.0, time.monotonic() - request.asked_at))

@@ -316,7 +316,7 @@ class Runner:
                 await self._conclude(call, attempt, tool)
         finally:
             self._release(call.id)
-        if isinstance(attempt, Lost) and held.dispatch is not None and not held.dispatch.outcome.done():
+        if isinstance(attempt, Lost) and held.dispatch is not None:
             await self._await_evidence(call, held.dispatch)
 
     async def _attempt(self, call: Call, tool: Tool, held: _UnderWay) -> Attempt:
@@ -441,9 +441,11 @@ class Runner:
             return
         seen = await self._commit(Mark(call_id))  # unlike a read it comes after all that is being committed now
         call = seen.call if isinstance(seen, Moved) else None
-        if call is None or call.state is not State.QUEUED or call.fence or call.handled or call.key is not None:
+        if call is None or call.state is not State.QUEUED or call.fence or call.key is not None:
             return
-        outcome = Outcome(OutcomeKind.CANCELLED, {"message": "cancelled by its client's disconnect"})
+        if call.handled or call.approval_id is not None:  # what was parked was answered with a handle
+            return
+        outcome = Outcome(OutcomeKind.CANCELLED, {"message": "cancelled by its client's disconnect", "detached": True})
         self._notify(await self._commit(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=outcome)))
 
     async def _put_back(self, call_id: str, held: _UnderWay) -> None:
@@ -500,6 +502,11 @@ class Runner:
     def _is_read(self, call: Call) -> bool:
         tool = self._catalog.find(call.tool)
         return tool is not None and tool.annotations.read_only
+
+
+def was_detached(call: Call) -> bool:
+    """Whether the call was withdrawn, unsent, because its client went away: whoever joined it must run its own."""
+    return call.outcome is not None and call.outcome.payload.get("detached") is True
 
 
 def outcome_of(answer: Answered) -> Outcome:
