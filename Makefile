@@ -12,7 +12,7 @@ OUTSIDE_PACKAGES := examples bench tests/support tests/house tests/conftest.py
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench crash lock clean
+.PHONY: help setup demo test check bench crash simulate lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ bench: setup ## measure against a direct client, a thin gateway and FastMCP's pr
 
 crash: setup ## kill -9 two hundred times under load, and judge every call (ARGS="--kills 20 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash.storm $(ARGS)
+
+simulate: setup ## the path of a call under seeded crashes, in virtual time (ARGS="--seeds 10000")
+	@PYTHONPATH=tests $(BIN)/python -m simulation.run $(ARGS)
 
 lock: $(BIN)/python ## renew requirements.lock for all Pythons and platforms (ARGS=--upgrade takes the newest)
 	@$(BIN)/python -m venv build/lock
