@@ -23,6 +23,8 @@ from holdfast_store.model.values import (
     NewApproval,
     NewCall,
     Outcome,
+    RemoteTask,
+    Round,
     VerdictKind,
 )
 
@@ -41,7 +43,9 @@ class Dedupe:
 
     It joins one that is open and at least `min_age_s` old, or that ended within `join_window_s` and whose outcome
     was never delivered; not one that has a key, nor one whose `client_call_id` is known to differ, nor one that was
-    cancelled: it had no effect to protect. With the same `client_call_id` it joins whatever the age.
+    cancelled, nor one that answered by asking for input, and waits for it or was left so: these have no effect to
+    protect. One that asks in the midst of its attempt, or of its remote task, it does join. With the same
+    `client_call_id` it joins whatever the age.
     """
 
     min_age_s: float = 0.5
@@ -54,7 +58,8 @@ class Retention:
 
     Within `replay_s` after its end a keyed call answers its outcome; then, for `tombstone_s`, the key answers
     "executed, outcome purged" and never executes. A key whose call was never dispatched is released after
-    `undispatched_s`. Arguments and outcomes go after `payload_s`, journal and call rows after `journal_s`.
+    `undispatched_s`; one that asked for input was dispatched. Arguments and outcomes go after `payload_s`, journal and
+    call rows after `journal_s`.
     """
 
     replay_s: float = 24 * 3600.0
@@ -77,7 +82,8 @@ class Admit:
     (with `outcome`). With a key: an unreleased row of the same (tenant, principal, downstream, original_name, key)
     answers `Replayed` (ended) or `Joined` (open) on the same fingerprint, `Conflict` on another, `Purged` beyond the
     replay window. Without one, `dedupe` may answer `Joined`. A call with `resumes` joins an open or done call that
-    resumes the same one. `waited_s` is how long ago the request came: the call's `created_at` lies that far back, so
+    resumes the same one. `round` carries what the requester answered unasked: number 0, answers and nothing else.
+    `waited_s` is how long ago the request came: the call's `created_at` lies that far back, so
     that repeats which waited together for a catalog are told apart by when they were sent.
     """
 
@@ -87,6 +93,7 @@ class Admit:
     approval: NewApproval | None = None
     outcome: Outcome | None = None
     dedupe: Dedupe | None = None
+    round: Round | None = None
     waited_s: float = 0.0
     note: str | None = None
     detail: Json = field(default_factory=dict)
@@ -122,9 +129,16 @@ class Move:
 
     A fenced row also needs `fence` to be the call's current one; any other compares it where it is given. `outcome`
     goes with a terminal target, and only there; `delay_s` is the pause before the next claim (RETRY) or how long an
-    answer is waited for (ASK, 0 for as long as the deadline allows); `approval` goes with PARK. LOSE, and RETRY and
-    FAIL with `lost`, count a loss; RETRY and FAIL of a running call without it count a failure, unless `sent` is
-    False. A retry that was not sent keeps `execute_by`. A claim is made by `Claim`.
+    answer is waited for (ASK, 0 for as long as the deadline allows); `approval` goes with PARK, `round` with ASK.
+    LOSE, and RETRY and FAIL with `lost`, count a loss; RETRY and FAIL of a begun attempt without it count a failure,
+    unless `sent` is False. A retry that was not sent keeps `execute_by`. A claim is made by `Claim`, answers come
+    with `Answer`.
+
+    ASK gives up the lease, unless its round is `attached`: then the attempt is under way as before, and only it or
+    recovery ends it. What is queued again forgets a round that was attached, but for its number, and, unless `sent`
+    is False, the remote task. One that keeps its remote task has begun: no time ends it in the queue.
+
+    With `round_number` it is Stale, too, unless the call waits for answers to the round of that number.
     """
 
     call_id: str
@@ -136,8 +150,47 @@ class Move:
     delay_s: float = 0.0
     lost: bool = False
     sent: bool = True
+    round: Round | None = None
+    round_number: int | None = None
     note: str | None = None
     detail: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer the round of that number of a call that waits for input; Stale where it waits for another, or no more.
+
+    Answers to what was not asked, or is answered already, are dropped. Those that leave a request unanswered are
+    kept, and nothing moves. Once every request is answered, the call moves on: to the queue (ANSWER), or, where the
+    round is attached, back to its attempt (CONTINUE). With `final` it does so with whatever was answered, and the
+    answers are kept as they came. So a round is consumed once. `client` is what the answering client says of itself,
+    where that is new.
+    """
+
+    call_id: str
+    number: int
+    actor: str
+    answers: Json
+    final: bool = False
+    client: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Keep what the downstream made of a running call's attempt: a task of its own. Stale as for a fenced `Move`."""
+
+    call_id: str
+    fence: int
+    actor: str
+    task: RemoteTask
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSecret:
+    """Keep a secret under a name, unless one is kept there already. Answers `Kept` with the one that is kept."""
+
+    name: str
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +241,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """Take over running calls that nobody runs any more. Answers `Swept` with every moved call.
+    """Take over calls whose attempt nobody runs any more. Answers `Swept` with every moved call.
 
     All that `owner` does not hold where `takeover` (the owner lock proves that nobody else lives), else those
-    whose lease has run out. A `retry_safe` call is queued again (RETRY, a loss) until it has `max_losses`, then
-    fails; any other is in doubt (LOSE).
+    whose lease has run out: running calls, and those that wait for input with their attempt under way. One with a
+    remote task is queued (RETRY, no loss), to watch that task again. A `retry_safe` call is queued again (RETRY, a
+    loss) until it has `max_losses`, then fails; any other is in doubt (LOSE).
     """
 
     owner: str
@@ -228,7 +282,23 @@ class SaveCatalog:
     record: CatalogRecord
 
 
-Write = Admit | Record | Claim | Move | Decide | Renew | Mark | Note | Recover | Expire | Purge | SaveCatalog
+Write = (
+    Admit
+    | Record
+    | Claim
+    | Move
+    | Answer
+    | Follow
+    | Decide
+    | Renew
+    | Mark
+    | Note
+    | Recover
+    | Expire
+    | Purge
+    | SaveCatalog
+    | KeepSecret
+)
 
 # --- results ----------------------------------------------------------------------------------------------------
 
@@ -316,7 +386,16 @@ class Count:
     rows: int
 
 
-WriteResult = Accepted | Replayed | Joined | Conflict | Purged | Moved | Stale | Decided | Undecidable | Swept | Count
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The secret that is kept under the name."""
+
+    value: bytes
+
+
+WriteResult = (
+    Accepted | Replayed | Joined | Conflict | Purged | Moved | Stale | Decided | Undecidable | Swept | Count | Kept
+)
 
 # --- reads ------------------------------------------------------------------------------------------------------
 
@@ -369,6 +448,10 @@ class Store(Protocol):
         Ordered before every later `commit` of this process. For what may be lost with a crash: delivery marks and
         the records of fast reads. A failure is logged.
         """
+        ...
+
+    def retain(self, retention: Retention) -> None:
+        """Go by `retention` from now on, for what ended before as well."""
         ...
 
     async def find_key(

@@ -42,6 +42,19 @@ TABLE = {
         "the key 'git' stands here twice",
         "the first is on line 2",
     ),
+    "one name for several tools": (
+        SERVER + 'tools:\n  "git__*": {name: git}\n',
+        4,
+        "'git__*' fits several tools, and a name is for one",
+        "name the tool",
+    ),
+    "a name of Holdfast's own": (
+        SERVER + 'tools:\n  "git__log": {name: holdfast__log}\n',
+        4,
+        "clients cannot use the name 'holdfast__log'",
+        "at most 64",
+    ),
+    "a bound below a preview": (SERVER + "limits: {max_result_bytes: 10}\n", 3, "must be at least 8192", "correct it"),
     # --- keys
     "no servers": ("preset: strict\n", 1, "there is no mcpServers", "add `mcpServers:`"),
     "a misspelt section": (SERVER + "rulez: []\n", 3, "unknown key 'rulez'", "did you mean 'rules'?"),

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose path is too long for a socket in it."""
-    folder = tmp_path / ("deep" * 30)
-    folder.mkdir()
-    return folder
+def far() -> Iterator[Path]:
+    """A folder whose path is too long for a socket in it; that of the folder around it is not."""
+    with tempfile.TemporaryDirectory(prefix="hf-") as around:
+        folder = Path(around) / ("deep" * 30)
+        folder.mkdir()
+        yield folder
 
 
 def test_the_state_folder_is_named_by_the_configs_real_path(tmp_path: Path) -> None:
@@ -128,6 +130,7 @@ def test_a_runtime_folder_that_is_no_longer_ours_is_left_for_another(far: Path) 
     gone.mkdir()
     fresh.mkdir()
     first = prepare(far / "a.yaml", {**environment(far), "XDG_RUNTIME_DIR": str(gone)})
+    assert first.socket.is_relative_to(gone)
     os.chown(first.socket.parent, NOBODY, NOBODY)
     second = prepare(far / "a.yaml", {**environment(far), "XDG_RUNTIME_DIR": str(fresh)})
     assert second.socket.parent == fresh / "holdfast"

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from offering import Offering
 from support.processes import Processes, Running
 from support.workspace import HOLDFAST, Workspace
 
@@ -43,13 +44,13 @@ class Service:
 
     @asynccontextmanager
     async def client(
-        self, mode: str = "auto", *, path: str = "/mcp", token: str | None = None
+        self, mode: str = "auto", *, path: str = "/mcp", token: str | None = None, **options: Any
     ) -> AsyncIterator[Client]:
         """A client of one era; with `token`, as whoever that is."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
             transport = streamable_http_client(self.root + path, http_client=http)
-            async with Client(transport, mode=mode, cache=None) as client:
+            async with Client(transport, mode=mode, cache=None, **options) as client:
                 yield client
 
     def admin(self, token: str | None = None) -> AbstractAsyncContextManager[Client]:
@@ -78,3 +79,26 @@ def started(workspace: Workspace, processes: Processes) -> Started:
 def era(request: pytest.FixtureRequest) -> str:
     """The client's mode: the handshake of 2025-11-25, or 2026-07-28 without one."""
     return str(request.param)
+
+
+DOWNSTREAMS = tuple(f"{era} downstream {how}" for era in ("2025", "2026") for how in ("on stdio", "over HTTP"))
+
+
+@pytest.fixture(params=DOWNSTREAMS)
+def downstream(request: pytest.FixtureRequest, workspace: Workspace, processes: Processes) -> Callable[..., Offering]:
+    """Make a downstream of one era, reached in one way, of a server in `servers`."""
+
+    def make(name: str, server: str) -> Offering:
+        era, _, how = str(request.param).split(" ", 2)
+        made = Offering(workspace.folder, name, *(["--legacy"] if era == "2025" else []), server=server)
+        if how == "over HTTP":
+            made.serve(processes)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def offering(downstream: Callable[..., Offering]) -> Offering:
+    """A downstream that offers everything."""
+    return downstream("offering", "offering.py")

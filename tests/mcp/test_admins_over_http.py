@@ -16,6 +16,7 @@ ADMIN_TOOLS = {
     "resume_call",
     "cancel_call",
     "resolve_call",
+    "engine_reload",
     "engine_status",
     "engine_stop",
 }

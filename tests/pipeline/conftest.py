@@ -11,7 +11,8 @@ import pytest
 from support.workspace import Workspace
 
 from holdfast_server.config import load
-from holdfast_server.engine.assembly import OPERATOR, Assembly, assemble
+from holdfast_server.engine.assembly import Assembly, assemble
+from holdfast_server.engine.people import OPERATOR
 from holdfast_server.mcp.admin import EngineControl
 from holdfast_store.contract import CallFilter, Store, Write, WriteResult
 from holdfast_store.model.lifecycle import State

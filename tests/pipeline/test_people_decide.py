@@ -11,7 +11,6 @@ from holdfast_store.contract import CallFilter, Claim, Purge
 from holdfast_store.model.errors import NotFound, WrongState
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import LOCAL, OutcomeKind, Principal, VerdictKind
-from holdfast_tools.runner import RunnerSettings
 
 APPROVE, REJECT = VerdictKind.APPROVE, VerdictKind.REJECT
 
@@ -194,7 +193,7 @@ async def test_an_approved_call_waits_for_its_downstream_without_spinning(inside
 async def test_calls_that_wait_for_one_downstream_do_not_hide_those_of_another(opened, workspace, approver):
     servers = {"ledger": workspace.ledger_downstream(), "other": workspace.ledger_downstream("--list-delay-ms", "1")}
     async with opened(mcpServers=servers) as inside:
-        inside.assembly.runner._settings = RunnerSettings(max_under_way=2)
+        inside.assembly.runner._slots.most = 2
         waiting = [await inside.call("ledger__destroy", {"n": n}) for n in range(5)]
         last = await inside.call("other__destroy", {"n": 9})
         with inside.without_downstream():

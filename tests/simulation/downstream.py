@@ -16,8 +16,8 @@ from simulation.offer import SKETCHES
 
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
-from holdfast_tools.downstream.owner import DownstreamStatus
 from holdfast_tools.downstream.spec import DownstreamSpec
+from holdfast_tools.downstream.status import DownstreamStatus
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -116,6 +116,9 @@ class Dispatch:
         self.connection = connection
         self.sending: Sending | None = None
 
+    def lose(self) -> None:
+        """Nothing here is shared, so nothing is made free."""
+
     def abandon(self) -> None:
         self.conclude_unanswered("nobody waits for it any more")
 
@@ -194,7 +197,13 @@ class Connection:
                 await self._moved.wait()
         return self._usable
 
-    def dispatch(self, name: str, arguments: Json, *, meta: Json, on_progress: Any = None, read_only: bool) -> Dispatch:
+    makes_core_tasks = False
+
+    def asks_within(self, client: Any) -> bool:
+        """These servers never ask while a call is under way."""
+        return False
+
+    def dispatch(self, name: str, arguments: Json, *, meta: Json, read_only: bool, **_: Any) -> Dispatch:
         self.world.watch.about_to_send(self, name, meta)
         dispatch = Dispatch(self)
         if not self._usable:

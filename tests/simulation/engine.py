@@ -18,14 +18,17 @@ from holdfast_tools.catalog import Catalog, Tool, digest_of
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.gateway import Gateway, GatewaySettings
 from holdfast_tools.operations import Operations
-from holdfast_tools.runner import Runner, RunnerSettings
+from holdfast_tools.rounds import SEAL_KEY_BYTES, Seal
+from holdfast_tools.runner import Runner
 from holdfast_tools.scheduler import Scheduler
+from holdfast_tools.settings import RunnerSettings
 from holdfast_tools.waiters import Waiters
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 LEASE_S = 30.0
+SEAL_KEY = b"\0" * SEAL_KEY_BYTES
 
 
 class _CompiledOnce(Catalog):
@@ -89,6 +92,7 @@ class EngineProcess:
             downstreams,
             self.runner,
             waiters,
+            Seal(SEAL_KEY),
             GatewaySettings(inline_wait_s=plan.inline_wait_s),
         )
         self.operations = Operations(

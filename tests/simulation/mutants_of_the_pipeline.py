@@ -10,9 +10,9 @@ from holdfast_store.contract import Admit, Move, Recover, Renew, WriteResult
 from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import Call, Outcome, OutcomeKind
-from holdfast_tools import runner, scheduler
+from holdfast_tools import claims, conclusions, giving_up, runner, scheduler, under_way
 from holdfast_tools.catalog import Tool
-from holdfast_tools.downstream.owner import Dispatch
+from holdfast_tools.downstream.dispatch import Dispatch
 
 
 def commit_after_dispatch() -> tuple[Patch, ...]:
@@ -30,81 +30,82 @@ def commit_after_dispatch() -> tuple[Patch, ...]:
 
 
 def retry_of_a_sent_write() -> tuple[Patch, ...]:
-    conclude = runner.Runner._conclude_lost
+    conclude = conclusions.Conclusions._lost
 
-    async def hopeful(self: runner.Runner, call: Call, *rest: Any) -> None:
+    async def hopeful(self: conclusions.Conclusions, call: Call, *rest: Any) -> None:
         await conclude(self, replace(call, retry_safe=True), *rest)
 
-    return ((runner.Runner, "_conclude_lost", hopeful),)
+    return ((conclusions.Conclusions, "_lost", hopeful),)
 
 
 def told_before_settled() -> tuple[Patch, ...]:
-    settle = runner.Runner._settle
+    settle = conclusions.Conclusions._settle
 
-    async def hasty(self: runner.Runner, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+    async def hasty(self: conclusions.Conclusions, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
         state = State.DONE if outcome.kind is OutcomeKind.RESULT else State.FAILED
-        self._waiters.notify(replace(call, state=state, outcome=outcome, ended_at=call.updated_at))
+        self._steps._waiters.notify(replace(call, state=state, outcome=outcome, ended_at=call.updated_at))
         await settle(self, call, event, evidence, outcome)
 
-    return ((runner.Runner, "_settle", hasty),)
+    return ((conclusions.Conclusions, "_settle", hasty),)
 
 
 def cancel_withdraws_a_sent_write() -> tuple[Patch, ...]:
-    def withdraw(self: runner.Runner, call: Call, outcome: Outcome) -> bool:
-        held = self._under_way.get(call.id)
+    def withdraw(self: giving_up.GivingUp, call: Call, outcome: Outcome) -> bool:
+        held = self._slots.get(call.id)
         if held is not None:
             held.withdrawn = outcome
             held.abandon()
         return True
 
-    return ((runner.Runner, "_withdraw", withdraw),)
+    return ((giving_up.GivingUp, "_withdraw", withdraw),)
 
 
 def late_evidence_ignores_fences() -> tuple[Patch, ...]:
-    async def believe(self: runner.Runner, call: Call, event: Event, outcome: Outcome) -> None:
-        now = await self._insist(lambda: self._store.get_call(call.id)) or call
-        self._notify(await self._commit(Move(call.id, event, call.downstream, now.fence, outcome=outcome)))
+    async def believe(self: conclusions.Conclusions, call: Call, event: Event, outcome: Outcome) -> None:
+        now = await self._steps.insist(lambda: self._steps._store.get_call(call.id)) or call
+        await self._steps.take(Move(call.id, event, call.downstream, now.fence, outcome=outcome))
 
-    return ((runner.Runner, "_give_evidence", believe),)
+    return ((conclusions.Conclusions, "_give_evidence", believe),)
 
 
 def late_evidence_is_dropped() -> tuple[Patch, ...]:
-    async def drop(self: runner.Runner, call: Call, dispatch: Dispatch) -> None:
+    async def drop(self: conclusions.Conclusions, call: Call, dispatch: Dispatch, tool: Tool) -> None:
         await dispatch.outcome
 
-    return ((runner.Runner, "_await_evidence", drop),)
+    return ((conclusions.Conclusions, "await_evidence", drop),)
 
 
 def a_detach_withdraws_what_has_a_handle() -> tuple[Patch, ...]:
-    async def withdraw(self: runner.Runner, call_id: str) -> None:
-        call = await self._insist(lambda: self._store.get_call(call_id))
+    async def withdraw(self: giving_up.GivingUp, call_id: str) -> None:
+        call = await self._steps.insist(lambda: self._store.get_call(call_id))
         if call is not None and call.state is State.QUEUED:
             outcome = Outcome(OutcomeKind.CANCELLED, {"message": "its client has gone"})
-            self._notify(await self._commit(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=outcome)))
+            await self._steps.take(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=outcome))
 
-    return ((runner.Runner, "_withdraw_detached", withdraw),)
+    return ((giving_up.GivingUp, "withdraw_detached", withdraw),)
 
 
 def policy_is_not_asked_at_the_claim() -> tuple[Patch, ...]:
-    async def trusting(self: runner.Runner, call: Call, tool: Tool) -> bool:
+    async def trusting(self: claims.Claims, call: Call, tool: Tool) -> bool:
         return True
 
-    return ((runner.Runner, "_still_allowed", trusting),)
+    return ((claims.Claims, "_still_allowed", trusting),)
 
 
 def a_settle_gives_up_at_a_fault() -> tuple[Patch, ...]:
-    async def once(self: runner.Runner, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+    async def once(self: conclusions.Conclusions, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+        write = Move(call.id, event, call.downstream, call.fence, outcome=outcome)
         try:
-            (result,) = await self._store.commit((Move(call.id, event, call.downstream, call.fence, outcome=outcome),))
+            (result,) = await self._steps._store.commit((write,))
         except StoreError:
             return
-        self._notify(result)
+        self._steps.tell(result)
 
-    return ((runner.Runner, "_settle", once),)
+    return ((conclusions.Conclusions, "_settle", once),)
 
 
 def a_slot_is_leaked() -> tuple[Patch, ...]:
-    return ((runner.Runner, "_drop", lambda self, call_id, held: None),)
+    return ((under_way.Slots, "drop", lambda self, call_id, held: None),)
 
 
 def nobody_wakes_the_scheduler() -> tuple[Patch, ...]:

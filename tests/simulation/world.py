@@ -103,6 +103,12 @@ class World:
 
     async def supervise(self) -> None:
         """Keep an engine alive: whatever ends one, another starts on the same disk."""
+        try:
+            await self._keep_alive()
+        except Exception as error:
+            self.broken("engine-falls-over", f"no engine can be made: {error!r}", error)
+
+    async def _keep_alive(self) -> None:
         while True:
             self._engines += 1
             number = self._engines

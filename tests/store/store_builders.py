@@ -14,6 +14,7 @@ from holdfast_store.model.values import (
     Outcome,
     OutcomeKind,
     Requirement,
+    Round,
     new_id,
 )
 
@@ -23,6 +24,9 @@ PAID = Outcome(OutcomeKind.RESULT, {"content": [{"type": "text", "text": "paid"}
 BROKEN = Outcome(OutcomeKind.TOOL_ERROR, {"content": [], "isError": True})
 WITHDRAWN = Outcome(OutcomeKind.CANCELLED, {"message": "withdrawn"})
 DENIED = Outcome(OutcomeKind.DENIED, {"message": "not on Sundays"})
+
+
+ROUND = Round(1, {"name": {"method": "elicitation/create", "params": {"message": "Your name?"}}}, "opaque")
 
 
 class Clock:
@@ -110,6 +114,11 @@ async def settled(store: Store, call: NewCall | None = None) -> Call:
     return await moved(store, await admitted(store, call), Event.SETTLE, outcome=PAID)
 
 
+async def attached(store: Store) -> Call:
+    """A fresh call that waits for input while its attempt is under way."""
+    return await moved(store, await admitted(store), Event.ASK, round=replace(ROUND, attached=True))
+
+
 async def in_state(store: Store, state: State, **fields: Any) -> Call:
     """A fresh call in `state`."""
     if state is State.QUEUED:
@@ -118,7 +127,7 @@ async def in_state(store: Store, state: State, **fields: Any) -> Call:
         return await admitted(store, new_call(**fields), Event.PARK)
     call = await admitted(store, new_call(**fields))
     path: dict[State, tuple[Event, dict[str, Any]]] = {
-        State.WAITING_FOR_INPUT: (Event.ASK, {}),
+        State.WAITING_FOR_INPUT: (Event.ASK, {"round": ROUND}),
         State.IN_DOUBT: (Event.LOSE, {"lost": True}),
         State.DONE: (Event.SETTLE, {"outcome": PAID}),
         State.FAILED: (Event.FAIL, {"outcome": BROKEN}),

@@ -9,6 +9,7 @@ from store_builders import (
     ENGINE,
     LEASE,
     PAID,
+    ROUND,
     WITHDRAWN,
     Clock,
     admitted,
@@ -751,7 +752,7 @@ async def test_what_runs_is_in_doubt_or_has_ended_never_expires(store: Store, cl
 
 
 async def test_an_answer_is_waited_for_as_long_as_the_move_says(store: Store, clock: Clock) -> None:
-    call = await moved(store, await admitted(store), Event.ASK, delay_s=30.0)
+    call = await moved(store, await admitted(store), Event.ASK, delay_s=30.0, round=ROUND)
     assert await store.next_due_s() == 30.0
     clock.advance(30)
     assert [each.id for each in (await one(store, Expire())).calls] == [call.id]

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from store_builders import BROKEN, LEASE, PAID, in_state, new_approval, new_call, one
+from store_builders import BROKEN, LEASE, PAID, ROUND, attached, in_state, new_approval, new_call, one
 
-from holdfast_store.contract import Accepted, Admit, Claim, Move, Moved, Stale, Store, Write
+from holdfast_store.contract import Accepted, Admit, Answer, Claim, Move, Moved, Stale, Store, Write
 from holdfast_store.model.lifecycle import (
     OPEN,
     TERMINAL,
@@ -21,6 +21,8 @@ from holdfast_store.model.values import Call, Outcome, OutcomeKind
 
 EXISTING = [row for row in TRANSITIONS if row.source is not None]
 ENTRIES = [row for row in TRANSITIONS if row.source is None]
+ANSWERED = (Event.ANSWER, Event.CONTINUE)
+BY_MOVE = [event for event in Event if event is not Event.CLAIM and event not in ANSWERED]
 NO_ROW = [(event, state) for state in State for event in Event if transition(event, state) is None]
 
 
@@ -31,18 +33,22 @@ def edge(row: Transition) -> str:
 def write_for(event: Event, call: Call, target: State | None, fence: int | None) -> Write:
     if event is Event.CLAIM:
         return Claim(call.id, LEASE)
+    if event in ANSWERED:
+        return Answer(call.id, ROUND.number, "tester", {"name": {"action": "accept"}})
     given: dict[str, Any] = {}
     if target in TERMINAL:
         given["outcome"] = PAID if target is State.DONE else BROKEN
     if target is State.WAITING_FOR_APPROVAL:
         given["approval"] = new_approval()
+    if target is State.WAITING_FOR_INPUT:
+        given["round"] = ROUND
     return Move(call.id, event, "tester", fence=fence, **given)
 
 
 @pytest.mark.parametrize("row", EXISTING, ids=edge)
 async def test_each_row_moves_a_call_and_journals_it_once(store: Store, row: Transition) -> None:
     assert row.source is not None
-    call = await in_state(store, row.source)
+    call = await attached(store) if row.event is Event.CONTINUE else await in_state(store, row.source)
     before = await store.journal(call.id)
     result = await one(store, write_for(row.event, call, row.target, call.fence if row.fenced else None))
     assert isinstance(result, Moved)
@@ -56,7 +62,7 @@ async def test_each_row_moves_a_call_and_journals_it_once(store: Store, row: Tra
     ]
 
 
-@pytest.mark.parametrize(("event", "state"), [edge for edge in NO_ROW if edge[0] is not Event.CLAIM])
+@pytest.mark.parametrize(("event", "state"), [edge for edge in NO_ROW if edge[0] in BY_MOVE])
 async def test_what_is_not_a_row_is_stale_and_leaves_call_and_journal_untouched(
     store: Store, event: Event, state: State
 ) -> None:
@@ -66,6 +72,22 @@ async def test_what_is_not_a_row_is_stale_and_leaves_call_and_journal_untouched(
         assert await one(store, Move(call.id, event, "tester", fence=call.fence, outcome=outcome)) == Stale(call)
     assert await store.get_call(call.id) == call
     assert await store.journal(call.id) == before
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.WAITING_FOR_INPUT])
+async def test_only_a_call_that_waits_for_input_can_be_answered(store: Store, state: State) -> None:
+    call = await in_state(store, state)
+    before = await store.journal(call.id)
+    assert await one(store, Answer(call.id, ROUND.number, "tester", {}, final=True)) == Stale(call)
+    assert await store.get_call(call.id) == call
+    assert await store.journal(call.id) == before
+
+
+@pytest.mark.parametrize("event", [Event.CLAIM, *ANSWERED])
+async def test_what_needs_more_than_a_move_is_not_done_by_one(store: Store, event: Event) -> None:
+    call = await in_state(store, State.QUEUED)
+    with pytest.raises(ValueError, match="which carries"):
+        await one(store, Move(call.id, event, "tester"))
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.QUEUED])
@@ -86,6 +108,8 @@ async def test_a_fenced_row_needs_the_current_fence(store: Store, row: Transitio
         call = await _moved(store, call, Event.RETRY)
     if row.source is State.IN_DOUBT:
         call = await _moved(store, call, Event.LOSE)
+    if row.source is State.WAITING_FOR_INPUT:
+        call = await attached(store)
     before = await store.journal(call.id)
     assert await one(store, write_for(row.event, call, row.target, fence)) == Stale(call)
     assert await store.get_call(call.id) == call

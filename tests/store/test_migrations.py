@@ -63,7 +63,8 @@ def test_fresh_equals_migrated_step_by_step(tmp_path: Path) -> None:
 
 def test_a_migration_keeps_what_is_stored(connection: sqlite3.Connection) -> None:
     migrate(connection, "here")
-    connection.execute("INSERT INTO catalogs VALUES ('git', 'i', 'v', '[]', NULL, 1.0)")
+    columns = "downstream, identity, protocol_version, tools, seen_at"
+    connection.execute(f"INSERT INTO catalogs ({columns}) VALUES ('git', 'i', 'v', '[]', 1.0)")
     added = "ALTER TABLE catalogs ADD COLUMN note TEXT; CREATE INDEX catalogs_by_note ON catalogs (note);"
     newest = max(migrations()) + 1
     assert migrate(connection, "here", {**migrations(), newest: added}) == newest

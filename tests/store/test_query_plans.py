@@ -32,12 +32,14 @@ SORTS = {
     ("approvals", "page_of_all"): "the verdicts of one approval",
     ("approvals", "page_of_status"): "the verdicts of one approval",
     ("calls", "runnable"): "queued calls whose pause is over",
+    ("calls", "abandoned"): "the attempts of engines that died",
+    ("calls", "lapsed"): "the attempts of engines that died",
 }
-TABLES = {"calls", "approvals", "verdicts", "journal", "catalogs", "a", "c"}
+TABLES = {"calls", "approvals", "verdicts", "journal", "catalogs", "secrets", "a", "c"}
 
 STATEMENTS = [
     (file, name, text)
-    for file in ("calls", "approvals", "journal", "catalogs")
+    for file in ("calls", "approvals", "journal", "catalogs", "secrets")
     for name, text in load(file).items()
     if name not in FRAGMENTS
 ]

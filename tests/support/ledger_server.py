@@ -116,16 +116,21 @@ async def serve_stdio(server: Server[Any]) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-def serving_http(port: int) -> Callable[[Server[Any]], Awaitable[None]]:
-    """Serve on loopback `port`; the socket is bound before its address is printed, so nobody connects too early."""
+def serving_http(port: int, *, json_response: bool = True) -> Callable[[Server[Any]], Awaitable[None]]:
+    """Serve on loopback `port`; the socket listens before its address is printed, so nobody connects too early.
+
+    With `json_response` nothing but the answer can come to a request: a server that asks its client wants none of it.
+    """
 
     async def serve(server: Server[Any]) -> None:
         # asyncio turns Nagle's delay off only where it can see that the protocol is TCP.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        listening.listen()
         print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
-        config = uvicorn.Config(server.streamable_http_app(json_response=True), log_level="warning", access_log=False)
+        app = server.streamable_http_app(json_response=json_response)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         await uvicorn.Server(config).serve(sockets=[listening])
 
     return serve

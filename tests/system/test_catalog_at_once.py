@@ -8,6 +8,8 @@ from asking import over_stdio, record, until, words
 from plain_client import plain_client
 from support.workspace import Workspace
 
+from holdfast_server.mcp.relay import DECLARED_WAIT_S
+
 LATE_START_MS = 1500
 
 BREAKABLE = """
@@ -57,9 +59,8 @@ async def test_a_first_listing_waits_and_every_later_one_is_there_before_the_dow
 async def test_a_downstream_that_never_answers_holds_up_no_neighbour_and_no_listing_beyond_its_bound(
     workspace, operator, era
 ):
-    workspace.write_config(
-        {"mcpServers": {"silent": {**hanging(), "connect_timeout": "3s"}, "ledger": workspace.ledger_downstream()}}
-    )
+    silent = {**hanging(), "connect_timeout": f"{DECLARED_WAIT_S + 3:g}s"}
+    workspace.write_config({"mcpServers": {"silent": silent, "ledger": workspace.ledger_downstream()}})
     # A plain client: the SDK's own asks for a listing before its first call.
     async with plain_client(workspace) as plain, over_stdio(workspace, era) as client:
         result = await plain.call_tool("ledger__write", {"n": 1})
@@ -71,7 +72,7 @@ async def test_a_downstream_that_never_answers_holds_up_no_neighbour_and_no_list
         refused = await client.call_tool("silent__anything", {})
         assert refused.is_error
         assert "'silent'" in words(refused)
-        assert "within 3 s" in words(refused)
+        assert f"within {DECLARED_WAIT_S + 3:g} s" in words(refused)
 
 
 async def test_a_downstream_that_never_started_is_named_with_its_last_words(workspace):

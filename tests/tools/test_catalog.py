@@ -32,6 +32,12 @@ def catalog(
     return Catalog(prefix=prefix, patterns=patterns, trust=trust, policy=policy)
 
 
+def remove(offered: Catalog, downstream: str) -> None:
+    """Go on without a downstream, by the same config."""
+    kept = [one for one in offered.records if one.downstream != downstream]
+    offered.reconfigure(kept, prefix=offered.prefix, patterns=(), trust={})
+
+
 def reasons(offered: Catalog) -> dict[str, str]:
     return {entry.canonical: entry.reason for entry in offered.set_aside()}
 
@@ -56,6 +62,19 @@ def test_without_prefix_a_tool_keeps_its_name_and_its_canonical_name() -> None:
     assert offered.get("bank__pay") is None
 
 
+def test_a_tool_may_have_a_chosen_name_which_may_not_be_anothers() -> None:
+    patterns = (ToolPattern("bank__pay", {"name": "pay"}), ToolPattern("bank__refund", {"name": "shop__sell"}))
+    offered = catalog(patterns=patterns)
+    assert offered.could_offer("bank", "pay")
+    assert not offered.could_offer("shop", "pay")
+    offered.update(record("bank", tool("pay"), tool("refund")))
+    assert offered.get("pay") is offered.find("bank__pay")
+    assert offered.get("bank__pay") is None
+    offered.update(record("shop", tool("sell")))
+    assert offered.get("shop__sell") is None
+    assert "choose another `name`" in reasons(offered)["bank__refund"]
+
+
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_of_two_tools_that_share_a_name_neither_is_offered_whoever_came_first(order: tuple[str, str]) -> None:
     offered = catalog(prefix=False)
@@ -74,7 +93,7 @@ def test_a_name_is_offered_again_once_it_is_nobody_elses() -> None:
     offered = catalog(prefix=False)
     offered.update(record("a", tool("search")))
     offered.update(record("b", tool("search")))
-    offered.remove("b")
+    remove(offered, "b")
     assert offered.get("search") is offered.find("a__search")
     assert offered.set_aside() == ()
 
@@ -155,12 +174,40 @@ def test_the_version_grows_with_changes_only_and_listeners_hear_of_each() -> Non
     offered.update(record("s", tool("t")))
     offered.update(record("s", tool("t")))
     offered.update(record("s", tool("u")))
-    offered.remove("nobody")
     stop()
-    offered.remove("s")
+    remove(offered, "s")
     assert heard == [1, 2]
     assert offered.version == 3
     assert not offered.knows("s")
+
+
+def test_another_config_is_told_once_and_only_where_a_listing_differs() -> None:
+    offered = catalog()
+    offered.update(record("a", tool("x")))
+    offered.update(record("b", tool("y")))
+    heard: list[list[str]] = []
+    offered.subscribe(lambda: heard.append([found.name for found in offered.tools()]))
+
+    strict = ToolPattern("a__x", {"strict": False, "timeout_s": 3.0})
+    offered.reconfigure(offered.records, prefix=True, patterns=(strict,), trust={})
+    assert heard == []
+    found = offered.find("a__x")
+    assert found is not None
+    assert found.settings.timeout_s == 3.0
+    assert found.schema.problems({"n": 1, "more": 2}) == ()
+
+    offered.reconfigure([record("a", tool("x")), record("c", tool("z"))], prefix=False, patterns=(), trust={})
+    assert heard == [["x", "z"]]
+    assert not offered.knows("b")
+
+
+def test_annotations_are_judged_anew_by_another_config() -> None:
+    offered = catalog()
+    offered.update(record("a", tool("x", annotations={"idempotentHint": True})))
+    offered.reconfigure(offered.records, prefix=True, patterns=(), trust={"a": frozenset({"idempotentHint"})})
+    found = offered.find("a__x")
+    assert found is not None
+    assert found.annotations.idempotent
 
 
 def test_an_empty_listing_is_known_too() -> None:
@@ -168,6 +215,18 @@ def test_an_empty_listing_is_known_too() -> None:
     assert not offered.knows("s")
     offered.update(record("s"))
     assert offered.knows("s")
+
+
+def test_a_broken_output_schema_is_kept_from_clients_and_takes_nothing_else_away() -> None:
+    offered = catalog()
+    offered.update(record("bank", tool("pay", outputSchema={"type": 1}), tool("look", outputSchema={"type": "object"})))
+    look, pay = offered.tools()
+    assert look.output is not None
+    assert look.output_problem is None
+    assert pay.output is None
+    assert pay.output_problem
+    assert "outputSchema" not in pay.wire()
+    assert pay.definition["outputSchema"] == {"type": 1}
 
 
 def test_the_nearest_name_is_suggested() -> None:

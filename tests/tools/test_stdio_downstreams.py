@@ -4,11 +4,12 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
 import anyio
 import pytest
 from support.processes import alive
-from watching import DEADLINE_S, ScriptedServer, outcome, running, text_of, until
+from watching import DEADLINE_S, ScriptedServer, Watched, outcome, running, text_of, until
 
 from holdfast_tools.downstream import stdio
 from holdfast_tools.downstream.attempt import Answered, Lost, NotSent
@@ -55,7 +56,8 @@ async def test_the_callers_trace_and_meta_reach_the_downstream_but_not_its_conne
     if era:
         assert "io.modelcontextprotocol/clientInfo" not in received
     else:
-        assert received["io.modelcontextprotocol/clientInfo"]["name"] == "holdfast"
+        assert "io.modelcontextprotocol/clientInfo" not in received
+        assert received["io.modelcontextprotocol/clientCapabilities"] == {}
         assert received["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
     assert sent["params"]["arguments"] == {"n": 1}
 
@@ -81,6 +83,28 @@ async def test_progress_is_handed_on(scripted: ScriptedServer) -> None:
         await outcome(dispatch)
         await until(lambda: bool(seen), "the progress")
     assert seen == [(1.0, 2.0, "half")]
+
+
+@ERAS
+async def test_a_log_message_that_could_belong_to_another_request_is_told_to_nobody(
+    scripted: ScriptedServer, era: tuple[str, ...]
+) -> None:
+    heard: list[Any] = []
+
+    async def say(watched: Watched, words: str) -> None:
+        arguments = {"words": words}
+        said = watched.downstream.dispatch("say", arguments, meta={}, on_message=heard.append, read_only=True)
+        assert text_of(await outcome(said)) == "done"
+
+    async with scripted.running(*era) as watched:
+        other = watched.begin("wait")
+        await until(lambda: bool(scripted.received("tools/call")), "the other call")
+        await say(watched, "whose is this?")
+        await watched.call("release")
+        await outcome(other)
+        await say(watched, "mine")
+        await until(lambda: bool(heard), "the message")
+    assert [message["data"] for message in heard] == ["mine"]
 
 
 async def test_an_abandoned_read_is_cancelled_at_the_downstream(scripted: ScriptedServer) -> None:

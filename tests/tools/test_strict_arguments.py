@@ -90,6 +90,11 @@ def test_a_recursive_schema_is_checked_all_the_way_down() -> None:
     assert not accepts(schema, {"next": {"next": {"w": 1}}})
 
 
+def test_what_is_said_of_names_says_nothing_of_what_they_name():
+    schema = {"properties": {}, "allOf": [{"propertyNames": {"additionalProperties": {}}}]}
+    assert not accepts(schema, {"a": None})
+
+
 # --- against the specification ------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b", "ab", "x-c", "d"])

@@ -14,7 +14,8 @@ from support.processes import Processes, Running
 
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools.downstream.attempt import Answered, Attempt
-from holdfast_tools.downstream.owner import Dispatch, Downstream
+from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.downstream.spec import DownstreamSpec, HttpSpec, StdioSpec
 
 DEADLINE_S = 30.0

@@ -1,12 +1,27 @@
-"""From a request and a decision to what the store admits. Pure."""
+"""From a request and a decision to what the store admits. Pure, but for the clock in `recorded`."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from holdfast_policy.admission import still_satisfied
 from holdfast_policy.values import Decision, Effect, Subject
-from holdfast_store.model.errors import CallError
-from holdfast_store.model.values import Approval, Call, Json, NewApproval, NewCall, Principal, new_id
+from holdfast_store.contract import Admit, Dedupe, Lease
+from holdfast_store.model.errors import CallError, KeyConflict, OutcomePurged
+from holdfast_store.model.lifecycle import Event, State
+from holdfast_store.model.values import (
+    Approval,
+    Call,
+    Json,
+    NewApproval,
+    NewCall,
+    Outcome,
+    OutcomeKind,
+    Principal,
+    Round,
+    new_id,
+)
 from holdfast_tools.catalog import Tool
 from holdfast_tools.request import CallRequest
 
@@ -73,6 +88,65 @@ def new_call(request: CallRequest, tool: Tool, key: str | None, fingerprint: str
         client_call_id=request.client_call_id,
         traceparent=request.traceparent,
         rules=decision.rules,
+        client=request.client.to_json() or None,
+    )
+
+
+def opening(request: CallRequest) -> Round | None:
+    """The answers that a new call brings along unasked."""
+    return None if request.input_responses is None else Round(0, answers=request.input_responses)
+
+
+def admission(
+    request: CallRequest, tool: Tool, call: NewCall, decision: Decision, lease: Lease | None, waited_s: float
+) -> Admit:
+    """How `call` is taken in, by what policy decided: denied, parked, or allowed; then, with a `lease`, at once.
+
+    `waited_s` is how long ago `request` came.
+    """
+    first = opening(request)
+    joins = call.key is None and first is None and tool.settings.dedupe and not tool.annotations.read_only
+    dedupe = Dedupe(join_window_s=tool.settings.join_window_s) if joins else None
+    admit = partial(Admit, call, waited_s=waited_s, round=first, dedupe=dedupe)
+    if decision.effect is Effect.DENY:
+        return admit(Event.DENY, outcome=Outcome(OutcomeKind.DENIED, {"message": decision.reason}))
+    if decision.effect is Effect.REQUIRE_APPROVAL:
+        approval = new_approval(decision, call.fingerprint, call.definition)
+        return admit(Event.PARK, approval=approval, note=decision.reason)
+    note = decision.reason if decision.would_ask else None
+    detail = {"would_ask": decision.reason} if decision.would_ask else {}
+    return admit(Event.START if lease is not None else Event.ADMIT, lease=lease, note=note, detail=detail)
+
+
+def recorded(call: NewCall, outcome: Outcome, took_s: float) -> Call:
+    """The call that `Record` will store, for the reply that does not wait for it."""
+    now = time.time()
+    fields = {name: getattr(call, name) for name in NewCall.__dataclass_fields__}
+    return Call(
+        **fields,
+        state=State.DONE if outcome.kind is OutcomeKind.RESULT else State.FAILED,
+        created_at=now - took_s,
+        updated_at=now,
+        ended_at=now,
+        outcome=outcome,
+        delivered=True,
+        fence=1,
+    )
+
+
+def conflict(tool: Tool, key: str, call_id: str) -> KeyConflict:
+    """Why a key that was used with other arguments answers nothing."""
+    return KeyConflict(
+        f'The idempotency key "{key}" of {tool.name} was already used with other arguments, by call {call_id}. '
+        "Nothing ran. Send the same arguments to get that call's outcome, or a new key for a new call."
+    )
+
+
+def purged(tool: Tool, key: str) -> OutcomePurged:
+    """Why a key answers nothing whose call ended so long ago that its outcome is gone."""
+    return OutcomePurged(
+        f'The call of {tool.name} with the idempotency key "{key}" was executed and its outcome is no longer kept. '
+        "It was not executed again. Use a new key for a new call."
     )
 
 
@@ -114,6 +188,11 @@ def recheck(call: Call, tool: Tool, decision: Decision, approval: Approval | Non
         and still_satisfied(decision, approval)
     )
     return Recheck(Effect.ALLOW if bound else Effect.REQUIRE_APPROVAL, decision)
+
+
+def holder_of(asker: NewCall | Principal) -> str:
+    """In whose sessions of a downstream a call, or a principal's request, may run, besides the one connection."""
+    return f"{asker.tenant}/{asker.id if isinstance(asker, Principal) else asker.principal}"
 
 
 def dispatched_arguments(call: NewCall, tool: Tool) -> Json:

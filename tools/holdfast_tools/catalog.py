@@ -6,25 +6,28 @@ not allow, a name that two tools would share. Of two tools that share a name nei
 means must not hang on which downstream connected first.
 """
 
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from holdfast_policy.annotations import Annotations, effective
 from holdfast_policy.decide import PolicySet
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools import sdk
 from holdfast_tools.schema import BrokenSchema, ToolSchema
+from holdfast_tools.schema import digest_of as digest_of_text
 from holdfast_tools.schema.wording import nearest
-from holdfast_tools.settings import ToolPattern, ToolSettings, settings_for
+from holdfast_tools.settings import TaskUse, ToolPattern, ToolSettings, settings_for
 
 log = logging.getLogger("holdfast.catalog")
 
 RESERVED_PREFIX = "holdfast__"
 """Names of Holdfast's own tools: no downstream may offer one."""
+
+_PREFIX = "set `naming: {prefix: true}`"
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 """What MCP allows as a tool's name (specification 2025-11-25, server/tools, "Tool Names")."""
@@ -36,6 +39,7 @@ class Tool:
 
     `name` is what clients call it, `original_name` what its downstream does. `definition` is the wire form as it was
     received, `digest` the SHA-256 of its canonical JSON. `misfits` are the ids of rules that do not fit its schema.
+    `output` is its output schema, None where it declares none or a broken one; `output_problem` says what is broken.
     """
 
     name: str
@@ -49,10 +53,18 @@ class Tool:
     annotations: Annotations
     settings: ToolSettings
     misfits: tuple[str, ...] = ()
+    output: ToolSchema | None = field(default=None, repr=False)
+    output_problem: str | None = None
 
     def wire(self) -> Json:
-        """The definition as clients see it: the downstream's own, under the exposed name."""
-        return {**self.definition, "name": self.name}
+        """The definition as clients see it: the downstream's own, under the exposed name.
+
+        A broken output schema is left out: clients that check it would drop the whole list for it.
+        """
+        shown = {**self.definition, "name": self.name}
+        if self.output_problem is not None:
+            del shown["outputSchema"]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,10 @@ class _Offer:
 
 
 class Catalog:
-    """The tools of all downstreams. What it holds follows from the records and the config alone."""
+    """The tools of all downstreams. What it holds follows from the records and the config alone.
+
+    `version` counts up whenever any of it may have changed.
+    """
 
     def __init__(
         self,
@@ -89,6 +104,7 @@ class Catalog:
         self._patterns = tuple(patterns)
         self._trust = dict(trust)
         self._policy = policy
+        self._records: dict[str, CatalogRecord] = {}
         self._offers: dict[str, _Offer] = {}
         self._tools: tuple[Tool, ...] = ()
         self._by_name: dict[str, Tool] = {}
@@ -100,18 +116,46 @@ class Catalog:
         """Replace the tools of the record's downstream; what cannot be offered is set aside."""
         known = self._offers.get(record.downstream)
         offer = self._offer(record, known)
+        self._records[record.downstream] = record
         if offer != known:
             self._offers[record.downstream] = offer
             self._arrange()
+            self._tell()
 
-    def remove(self, downstream: str) -> None:
-        """Forget a downstream and its tools."""
-        if self._offers.pop(downstream, None) is not None:
-            self._arrange()
+    def reconfigure(
+        self,
+        records: Iterable[CatalogRecord],
+        *,
+        prefix: bool,
+        patterns: Sequence[ToolPattern],
+        trust: Mapping[str, frozenset[str]],
+    ) -> None:
+        """Offer what `records` hold and nothing else, by another config; the policy is asked anew as well.
+
+        Who subscribed is told once, and only where what is listed differs.
+        """
+        before = self._listed()
+        self.prefix, self._patterns, self._trust = prefix, tuple(patterns), dict(trust)
+        self._records = {record.downstream: record for record in records}
+        self._offers = {name: self._offer(record, None) for name, record in self._records.items()}
+        self._arrange()
+        if self._listed() != before:
+            self._tell()
+
+    @property
+    def records(self) -> Sequence[CatalogRecord]:
+        """What was last heard of each downstream."""
+        return tuple(self._records.values())
 
     def knows(self, downstream: str) -> bool:
         """Whether anything is known of what `downstream` offers, be it nothing."""
         return downstream in self._offers
+
+    def could_offer(self, downstream: str, exposed_name: str) -> bool:
+        """Whether a tool of `downstream`, of which nothing need be known yet, could have this name."""
+        prefix = f"{downstream}__"
+        chosen = (p for p in self._patterns if p.fields.get("name") == exposed_name)
+        return not self.prefix or exposed_name.startswith(prefix) or any(p.glob.startswith(prefix) for p in chosen)
 
     def get(self, exposed_name: str) -> Tool | None:
         """The tool that clients call by this name."""
@@ -134,7 +178,7 @@ class Catalog:
         return nearest(name, self._by_name)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called after each change of `version`; the answer ends that."""
+        """Have `callback` called after each change of what is listed; the answer ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
@@ -166,7 +210,8 @@ class Catalog:
         if not isinstance(name, str) or not name:
             raise _NotOffered("the downstream lists it without a name")
         canonical = f"{record.downstream}__{name}"
-        exposed = canonical if self.prefix else name
+        settings = settings_for(canonical, self._patterns)
+        exposed = settings.name or (canonical if self.prefix else name)
         _check_name(canonical, exposed)
         schema = definition.get("inputSchema")
         if schema is None:
@@ -174,12 +219,12 @@ class Catalog:
         header_problem = sdk.header_problem(record.protocol_version, schema)
         if header_problem is not None:
             raise _NotOffered(f"its inputSchema is broken: {header_problem}")
-        settings = settings_for(canonical, self._patterns)
         try:
             compiled = ToolSchema.compile(schema, strict=settings.strict)
         except BrokenSchema as error:
             raise _NotOffered(f"its inputSchema is broken: {error}") from error
         hints = definition.get("annotations")
+        output, output_problem = _output_schema(definition.get("outputSchema"))
         return Tool(
             name=exposed,
             canonical=canonical,
@@ -194,6 +239,8 @@ class Catalog:
             ),
             settings=settings,
             misfits=self._misfits(canonical, record.downstream, schema),
+            output=output,
+            output_problem=output_problem,
         )
 
     def _misfits(self, canonical: str, downstream: str, schema: Json) -> tuple[str, ...]:
@@ -214,6 +261,12 @@ class Catalog:
         self._tools = tuple(tool for _, tool in sorted(self._by_name.items()))
         self._set_aside = tuple(sorted(set_aside, key=lambda entry: (entry.canonical, entry.downstream)))
         self.version += 1
+
+    def _listed(self) -> list[tuple[Json, TaskUse]]:
+        """What a listing is made of."""
+        return [(tool.wire(), tool.settings.task) for tool in self._tools]
+
+    def _tell(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 
@@ -225,7 +278,20 @@ class _NotOffered(Exception):
 def digest_of(definition: Json) -> str:
     """The SHA-256 of a definition's canonical JSON, in hex."""
     text = json.dumps(definition, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of_text(text)
+
+
+def _output_schema(schema: Any) -> tuple[ToolSchema | None, str | None]:
+    """The compiled output schema, or what is broken about it; neither where there is none.
+
+    A broken one takes nothing away: the tool can be called, and its results are not checked.
+    """
+    if schema is None:
+        return None, None
+    try:
+        return ToolSchema.compile(schema, strict=False), None
+    except BrokenSchema as error:
+        return None, str(error)
 
 
 def _check_name(canonical: str, exposed: str) -> None:
@@ -239,7 +305,8 @@ def _check_name(canonical: str, exposed: str) -> None:
 
 def _collided(tool: Tool, tools: Sequence[Tool]) -> SetAside:
     owners = " and ".join(f"{other.original_name!r} of {other.downstream!r}" for other in tools)
-    mend = "rename a server" if tool.name == tool.canonical else "set `naming: {prefix: true}`"
+    chosen = any(other.settings.name for other in tools)
+    mend = "choose another `name`" if chosen else "rename a server" if tool.name == tool.canonical else _PREFIX
     reason = f"the name {tool.name!r} would mean {owners}: neither is offered; {mend}, or drop one"
     return SetAside(tool.canonical, tool.downstream, reason)
 

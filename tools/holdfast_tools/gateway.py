@@ -8,8 +8,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import anyio
 
@@ -19,7 +19,6 @@ from holdfast_store.contract import (
     Accepted,
     Admit,
     Conflict,
-    Dedupe,
     Joined,
     Mark,
     Note,
@@ -29,22 +28,39 @@ from holdfast_store.contract import (
     Store,
     WriteResult,
 )
-from holdfast_store.model.errors import CallError, DownstreamError, KeyConflict, OutcomePurged, StoreError, UnknownTool
+from holdfast_store.model.errors import CallError, DownstreamError, StoreError, UnknownTool
 from holdfast_store.model.lifecycle import Event, State
-from holdfast_store.model.values import Call, NewCall, Outcome, OutcomeKind
-from holdfast_tools.admission import dispatched_arguments, idempotency_key, new_approval, new_call, subject_of
+from holdfast_store.model.values import Call, Json, NewCall, Principal
+from holdfast_tools.admission import (
+    admission,
+    conflict,
+    dispatched_arguments,
+    holder_of,
+    idempotency_key,
+    new_call,
+    opening,
+    purged,
+    recorded,
+    subject_of,
+)
 from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.downstream.attempt import Answered
+from holdfast_tools.downstream.dispatch import Dispatch
 from holdfast_tools.downstream.owner import Downstream
+from holdfast_tools.input_rounds import InputRounds
+from holdfast_tools.outcomes import outcome_of, unreachable, was_detached
+from holdfast_tools.output import checked
+from holdfast_tools.remote.core import asked_as_task
 from holdfast_tools.request import CallRequest, RefusedArguments, Reply
-from holdfast_tools.runner import Runner, outcome_of, unreachable, was_detached
+from holdfast_tools.rounds import Ask, Seal, asks_nothing, carried, goes_on, waits_for_client
+from holdfast_tools.runner import Runner
 from holdfast_tools.schema import canonical, digest_of
 from holdfast_tools.waiters import PROGRESSING, Waiters
 
 log = logging.getLogger("holdfast.gateway")
 
 FIRST_CATALOG_S = 15.0
-"""How long a call or a listing waits for a downstream of which nothing is known yet."""
+"""How long after its start a call or a listing waits for a downstream of which nothing is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,7 @@ class Gateway:
         downstreams: Mapping[str, Downstream],
         runner: Runner,
         waiters: Waiters,
+        seal: Seal,
         settings: GatewaySettings,
     ) -> None:
         self._store = store
@@ -74,20 +91,27 @@ class Gateway:
         self._downstreams = downstreams
         self._runner = runner
         self._waiters = waiters
+        self._rounds = InputRounds(store, runner, waiters, seal)
+        self._settings = settings
+
+    def adjust(self, settings: GatewaySettings) -> None:
+        """Go by `settings` from the next call on."""
         self._settings = settings
 
     async def call(self, request: CallRequest) -> Reply:
         """Run `request`, or find the call that answers for it.
 
         Returns the ended call, or the open one once `inline_wait_s` is over, it is parked or it is in doubt.
-        Raises `CallError` (`UnknownTool`, `RefusedArguments`, `KeyConflict`, `OutcomePurged`) where nothing was
-        admitted, `DownstreamError` where it may be a tool of a downstream that never listed any, `StoreError` where
-        nothing could be written; either way nothing ran.
+        Raises `CallError` (`UnknownTool`, `RefusedArguments`, `KeyConflict`, `OutcomePurged`, `InvalidRequestState`)
+        where nothing was admitted, `DownstreamError` where it may be a tool of a downstream that never listed any,
+        `StoreError` where nothing could be written; either way nothing ran.
         """
         tool = await self._tool(request)
         key = idempotency_key(request, tool)
         text = canonical(request.arguments)
         fingerprint = digest_of(text)
+        if request.request_state is not None:
+            return await self._continue(request, tool, fingerprint, request.request_state)
         if key is not None:
             found = await self._store.find_key(
                 request.principal.tenant, request.principal.id, tool.downstream, tool.original_name, key
@@ -97,7 +121,7 @@ class Gateway:
         self._check(request, tool, text)
         decision = self._policy.decide(subject_of(tool, request.principal, request.arguments))
         call = new_call(request, tool, key, fingerprint, decision)
-        if self._may_run_unrecorded(tool, decision, call):
+        if self._may_run_unrecorded(request, tool, decision, call):
             reply = await self._read(request, tool, call)
             if reply is not None:
                 return reply
@@ -115,15 +139,26 @@ class Gateway:
         fresh = replace(fresh, resumes=call.id, run=call.run, requesters=requesters)
         return await self._admit(request, tool, fresh, decision)
 
-    async def wait_until_ended(self, call_id: str, timeout_s: float) -> Call | None:
-        """The call once it has ended or is in doubt, through approvals and retries, or as it stands by then."""
+    async def wait_until_ended(
+        self, call_id: str, timeout_s: float, *, through_doubt: bool = False, ask: Ask | None = None
+    ) -> Call | None:
+        """The call once it has ended, through approvals and retries, or as it stands by then.
+
+        In doubt it counts as ended, unless `through_doubt`. What its downstream asks is put to the client that waits,
+        where it can be asked, and taken back from it when the time is over.
+        """
         give_up = anyio.current_time() + timeout_s
         while True:
             with self._waiters.expect(call_id) as future:
                 call = await self._store.get_call(call_id)
                 left_s = give_up - anyio.current_time()
-                if call is None or call.ended or call.state is State.IN_DOUBT or left_s <= 0:
+                in_doubt = call is not None and call.state is State.IN_DOUBT
+                if call is None or call.ended or (in_doubt and not through_doubt) or left_s <= 0:
                     return call
+                if ask is not None and waits_for_client(call):
+                    if await self._rounds.put_to_client(call, ask, left_s) is None:
+                        ask = None
+                    continue
                 await asyncio.wait((future,), timeout=left_s)
 
     def delivered(self, reply: Reply) -> None:
@@ -133,6 +168,28 @@ class Gateway:
             self._store.commit_soon((Mark(call.id, delivered=True),))
         elif not call.ended and not call.handled:
             self._store.commit_soon((Mark(call.id, handled=True),))
+
+    def handed_over(self, call: Call) -> None:
+        """The call's id is on its way to its client, whatever became of the call: note that, and no delivery."""
+        if not call.handled:
+            self._store.commit_soon((Mark(call.id, handled=True),))
+
+    # --- rounds of input --------------------------------------------------------------------------------------
+
+    def request_state(self, call: Call) -> str:
+        """What a client of the stateless era sends back with its answers to the open round of `call`."""
+        return self._rounds.request_state(call)
+
+    async def answer_input(self, call_id: str, principal: Principal, responses: Json, *, number: int) -> Call:
+        """Take answers to round `number` of a call, as of `InputRounds.answer`."""
+        return await self._rounds.answer(call_id, principal, responses, number=number)
+
+    async def _continue(self, request: CallRequest, tool: Tool, fingerprint: str, state: str) -> Reply:
+        """Take up the round that `state` names, with the answers of `request`."""
+        call, number = await self._rounds.named(request, tool, fingerprint, state)
+        with self._expect(request, call.id) as future:
+            call, joined = await self._rounds.take_up(request, tool, call, number)
+            return Reply(await self._inline(request, tool, call, future), joined=joined)
 
     # --- steps ------------------------------------------------------------------------------------------------
 
@@ -152,7 +209,7 @@ class Gateway:
         raise UnknownTool(f'There is no tool "{request.tool}".{hint}')
 
     async def settle_catalog(self, tool: str | None = None) -> None:
-        """Wait, at most `FIRST_CATALOG_S`, for downstreams of which nothing is known yet.
+        """Wait, at most `FIRST_CATALOG_S` from their start, for downstreams of which nothing is known yet.
 
         With `tool`, only for those whose prefix it could carry.
         """
@@ -167,11 +224,8 @@ class Gateway:
         return [
             downstream
             for name, downstream in self._downstreams.items()
-            if not self._catalog.knows(name) and (tool is None or self._could_offer(name, tool))
+            if not self._catalog.knows(name) and (tool is None or self._catalog.could_offer(name, tool))
         ]
-
-    def _could_offer(self, downstream: str, tool: str) -> bool:
-        return not self._catalog.prefix or tool.startswith(f"{downstream}__")
 
     def _check(self, request: CallRequest, tool: Tool, text: str) -> None:
         size = len(text.encode())
@@ -188,53 +242,75 @@ class Gateway:
         self, request: CallRequest, tool: Tool, key: str, fingerprint: str, found: Call | Purged
     ) -> Reply:
         if isinstance(found, Purged):
-            raise _purged(tool, key)
+            raise purged(tool, key)
         if found.fingerprint != fingerprint:
-            raise _conflict(tool, key, found.id)
+            raise conflict(tool, key, found.id)
         return await self._answer_for(request, tool, found)
 
-    def _may_run_unrecorded(self, tool: Tool, decision: Decision, call: NewCall) -> bool:
+    def _may_run_unrecorded(self, request: CallRequest, tool: Tool, decision: Decision, call: NewCall) -> bool:
         """Whether this is a plain read: allowed, harmless, asked for without a key; journaled after the fact."""
-        settings = tool.settings
+        settings, downstream = tool.settings, self._downstreams[tool.downstream]
         return (
-            decision.effect is Effect.ALLOW
+            not request.at_once
+            and decision.effect is Effect.ALLOW
             and not decision.would_ask
             and tool.annotations.read_only
             and call.key is None
             and not settings.journal_strict
             and settings.max_attempts == 1
             and settings.timeout_s is None
-            and self._downstreams[tool.downstream].status.state == "connected"
+            and downstream.status.state == "connected"
+            and not downstream.asks_within(request.client)
         )
 
     async def _read(self, request: CallRequest, tool: Tool, call: NewCall) -> Reply | None:
         """Dispatch at once; None where no answer came and the durable path must take over."""
+        with self._waiters.hearing(call.id, request.listener):
+            return await self._read_at_once(request, tool, call)
+
+    async def _read_at_once(self, request: CallRequest, tool: Tool, call: NewCall) -> Reply | None:
         began = time.monotonic()
         meta = {"traceparent": call.traceparent} if call.traceparent else {}
-        dispatch = self._downstreams[tool.downstream].dispatch(
-            tool.original_name, dispatched_arguments(call, tool), meta=meta, read_only=True
+        downstream = self._downstreams[tool.downstream]
+        dispatch = downstream.dispatch(
+            tool.original_name,
+            dispatched_arguments(call, tool),
+            meta=meta,
+            client=request.client,
+            members={**carried(opening(request)), **asked_as_task(tool, offered=downstream.makes_core_tasks)},
+            on_progress=self._waiters.progress_of(call.id),
+            on_message=self._waiters.messages_of(call.id),
+            holder=holder_of(call),
+            read_only=True,
         )
         try:
             done, _ = await asyncio.wait((dispatch.outcome,), timeout=self._inline_wait_s(request, tool))
         except BaseException:
             dispatch.abandon()
             raise
-        if not done:
-            admission = Admit(call, Event.START, lease=self._runner.lease)
-            admitted = await self._runner.admit(admission, tool, dispatch)
-            if not isinstance(admitted, Accepted):
-                raise TypeError(f"a call without a key was answered with {admitted!r}")
-            return Reply(admitted.call)
+        if not done or goes_on(dispatch.outcome.result()):
+            return await self._record_open(request, tool, call, dispatch)
         attempt = dispatch.outcome.result()
         if not isinstance(attempt, Answered):
             return None
-        outcome = outcome_of(attempt)
+        outcome = checked(tool, outcome_of(attempt))
         took_s = time.monotonic() - began
         self._store.commit_soon((Record(call, outcome, took_s),))
-        return Reply(_recorded(call, outcome, took_s))
+        return Reply(recorded(call, outcome, took_s))
+
+    async def _record_open(self, request: CallRequest, tool: Tool, call: NewCall, dispatch: Dispatch) -> Reply:
+        """Admit a read that goes on: it takes its time, it asked for input, or it became a task of the downstream."""
+        begun = Admit(call, Event.START, lease=self._runner.lease, round=opening(request))
+        with self._expect(request, call.id) as future:
+            admitted = await self._runner.admit(begun, tool, dispatch)
+            if not isinstance(admitted, Accepted):
+                raise TypeError(f"a call without a key was answered with {admitted!r}")
+            if not dispatch.outcome.done():
+                return Reply(admitted.call)
+            return Reply(await self._inline(request, tool, admitted.call, future))
 
     async def _admit(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Reply:
-        with self._waiters.expect(call.id) as future:
+        with self._expect(request, call.id) as future:
             result = await self._runner.admit(self._admission(request, tool, call, decision), tool)
             if isinstance(result, Accepted):
                 return Reply(await self._inline(request, tool, result.call, future))
@@ -244,31 +320,18 @@ class Gateway:
         return reply
 
     def _admission(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Admit:
-        admit = partial(Admit, call, waited_s=max(0.0, time.monotonic() - request.asked_at))
-        settings = tool.settings
-        joins = call.key is None and settings.dedupe and not tool.annotations.read_only
-        dedupe = Dedupe(join_window_s=settings.join_window_s) if joins else None
-        note = decision.reason if decision.would_ask else None
-        detail = {"would_ask": decision.reason} if decision.would_ask else {}
-        if decision.effect is Effect.DENY:
-            outcome = Outcome(OutcomeKind.DENIED, {"message": decision.reason})
-            return admit(Event.DENY, outcome=outcome, dedupe=dedupe)
-        if decision.effect is Effect.REQUIRE_APPROVAL:
-            approval = new_approval(decision, call.fingerprint, call.definition)
-            return admit(Event.PARK, approval=approval, dedupe=dedupe, note=decision.reason)
         ready = self._downstreams[tool.downstream].status.state == "connected" and self._runner.free_slots > 0
-        if ready:
-            return admit(Event.START, lease=self._runner.lease, dedupe=dedupe, note=note, detail=detail)
-        return admit(Event.ADMIT, dedupe=dedupe, note=note, detail=detail)
+        waited_s = max(0.0, time.monotonic() - request.asked_at)
+        return admission(request, tool, call, decision, self._runner.lease if ready else None, waited_s)
 
     async def _answered_by_another(self, request: CallRequest, tool: Tool, call: NewCall, result: WriteResult) -> Reply:
         match result:
             case Replayed(found) | Joined(found):
                 return await self._answer_for(request, tool, found)
             case Conflict(call_id):
-                raise _conflict(tool, call.key or "", call_id)
+                raise conflict(tool, call.key or "", call_id)
             case Purged():
-                raise _purged(tool, call.key or "")
+                raise purged(tool, call.key or "")
             case _:
                 raise TypeError(f"admission was answered with {result!r}")
 
@@ -276,14 +339,28 @@ class Gateway:
         """Let `found` answer for `request`: replayed where it had ended, joined where it is open."""
         replayed = found.ended and found.key is not None
         self._store.commit_soon((Note(found.id, "replayed" if replayed else "joined", request.principal.id),))
-        with self._waiters.expect(found.id) as future:
-            call = await self._as_it_stands(found) if found.state in PROGRESSING else found
+        with self._expect(request, found.id) as future:
+            moves = found.state in PROGRESSING or asks_nothing(found)
+            call = await self._as_it_stands(found) if moves else found
             call = await self._inline(request, tool, call, future)
         return Reply(call, replayed=replayed, joined=not replayed)
 
     async def _inline(self, request: CallRequest, tool: Tool, call: Call, future: asyncio.Future[Call]) -> Call:
-        """`call` once it has ended, is parked or in doubt, or as it stands when this client has waited long enough."""
-        if call.state not in PROGRESSING:
+        """`call` once it has ended, is parked or in doubt, or as it stands when this client has waited long enough.
+
+        What its downstream asks meanwhile is put to a client that can be asked; its own time does not count.
+        """
+        call = await self._wait(request, tool, call, future)
+        while request.ask is not None and not request.at_once and waits_for_client(call):
+            with self._expect(request, call.id) as future:
+                answered = await self._rounds.put_to_client(call, request.ask)
+                if answered is None:
+                    return call
+                call = await self._wait(request, tool, answered, future)
+        return call
+
+    async def _wait(self, request: CallRequest, tool: Tool, call: Call, future: asyncio.Future[Call]) -> Call:
+        if call.state not in PROGRESSING and not (asks_nothing(call) and not _comes_again(request)):
             return call
         try:
             done, _ = await asyncio.wait((future,), timeout=self._inline_wait_s(request, tool))
@@ -291,7 +368,12 @@ class Gateway:
             if call.key is None:
                 self._runner.withdraw_detached(call.id)
             raise
-        return future.result() if done else await self._as_it_stands(call)
+        stands = call if done else await self._as_it_stands(call)
+        return future.result() if future.done() else stands
+
+    def _expect(self, request: CallRequest, call_id: str) -> AbstractContextManager[asyncio.Future[Call]]:
+        takes_task, comes_again = request.takes_task, _comes_again(request)
+        return self._waiters.expect(call_id, request.listener, takes_task=takes_task, comes_again=comes_again)
 
     async def _as_it_stands(self, call: Call) -> Call:
         """`call` as stored now; as it was where the store is in trouble, since it was admitted all the same."""
@@ -302,37 +384,14 @@ class Gateway:
             return call
 
     def _inline_wait_s(self, request: CallRequest, tool: Tool) -> float:
+        if request.at_once:
+            return 0.0
         if request.inline_wait_s is not None:
             return request.inline_wait_s
         configured = tool.settings.inline_wait_s
         return configured if configured is not None else self._settings.inline_wait_s
 
 
-def _recorded(call: NewCall, outcome: Outcome, took_s: float) -> Call:
-    """The call that `Record` will store, for the reply that does not wait for it."""
-    now = time.time()
-    fields = {name: getattr(call, name) for name in NewCall.__dataclass_fields__}
-    return Call(
-        **fields,
-        state=State.DONE if outcome.kind is OutcomeKind.RESULT else State.FAILED,
-        created_at=now - took_s,
-        updated_at=now,
-        ended_at=now,
-        outcome=outcome,
-        delivered=True,
-        fence=1,
-    )
-
-
-def _conflict(tool: Tool, key: str, call_id: str) -> KeyConflict:
-    return KeyConflict(
-        f'The idempotency key "{key}" of {tool.name} was already used with other arguments, by call {call_id}. '
-        "Nothing ran. Send the same arguments to get that call's outcome, or a new key for a new call."
-    )
-
-
-def _purged(tool: Tool, key: str) -> OutcomePurged:
-    return OutcomePurged(
-        f'The call of {tool.name} with the idempotency key "{key}" was executed and its outcome is no longer kept. '
-        "It was not executed again. Use a new key for a new call."
-    )
+def _comes_again(request: CallRequest) -> bool:
+    """Whether this client, told that the downstream only wants the call again, makes it again by itself."""
+    return request.client.is_modern and not request.at_once

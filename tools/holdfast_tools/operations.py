@@ -27,8 +27,9 @@ from holdfast_tools.catalog import Catalog
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.gateway import Gateway
 from holdfast_tools.request import CallRequest, Reply
-from holdfast_tools.runner import ENGINE, Runner
+from holdfast_tools.runner import Runner
 from holdfast_tools.schema import fingerprint
+from holdfast_tools.steps import ENGINE
 from holdfast_tools.waiters import Waiters
 
 Resolution = Literal["done", "failed", "retry"]

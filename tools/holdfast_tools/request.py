@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from holdfast_store.model.errors import InvalidArguments
 from holdfast_store.model.values import Call, Json, Principal
+from holdfast_tools.client import SILENT, ClientProfile, Listener
+from holdfast_tools.rounds import Ask
 from holdfast_tools.schema import Problem
 
 
@@ -15,7 +17,13 @@ class CallRequest:
     `tool` is the exposed name. `run` groups the calls of one piece of an agent's work. `client_call_id` tells
     apart two equal calls that the client means as two. `inline_wait_s` caps how long this client waits for the
     outcome before it is given a handle; None means the gateway's own setting. `asked_at` is when it arrived, by the
-    monotonic clock.
+    monotonic clock. `client` is what the client said of itself, and `listener` hears what the downstream tells while
+    the client waits.
+
+    `input_responses` are answers to what the downstream asked or may ask, and `request_state` names the round that
+    they answer. `ask` puts such questions to a client that can be asked while it waits. With `takes_task` the client
+    is answered as soon as the downstream has made a task of the call; with `at_once` it does not wait at all: the
+    call is admitted, also where it would run unrecorded, and answered as it then stands.
     """
 
     principal: Principal
@@ -26,6 +34,13 @@ class CallRequest:
     run: str | None = None
     traceparent: str | None = None
     inline_wait_s: float | None = None
+    client: ClientProfile = SILENT
+    listener: Listener | None = None
+    input_responses: Json | None = None
+    request_state: str | None = None
+    ask: Ask | None = None
+    takes_task: bool = False
+    at_once: bool = False
     asked_at: float = field(default_factory=time.monotonic)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -9,6 +10,8 @@ import anyio.lowlevel
 from holdfast_store.contract import CallFilter, Count, Expire, Purge, Recover, Renew, Retention, Store, Swept
 from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import State
+from holdfast_store.model.values import Call
+from holdfast_tools.rounds import asks_nothing
 from holdfast_tools.runner import Runner
 from holdfast_tools.waiters import Waiters
 
@@ -32,7 +35,10 @@ _PAGE = 500
 
 
 class Scheduler:
-    """Moves what time moves. Set `queued` to have it look at the queue now."""
+    """Moves what time moves. Set `queued` to have it look at the queue now.
+
+    `identities` are those of the downstreams in the config; whoever changes them says so with `reconfigured`.
+    """
 
     def __init__(
         self,
@@ -40,7 +46,7 @@ class Scheduler:
         runner: Runner,
         waiters: Waiters,
         queued: asyncio.Event,
-        identities: dict[str, str],
+        identities: Mapping[str, str],
         retention: Retention,
     ) -> None:
         self._store = store
@@ -49,6 +55,14 @@ class Scheduler:
         self._queued = queued
         self._identities = identities
         self._retention = retention
+        self._reconfigured = asyncio.Event()
+        self._reconfigured.set()
+
+    def reconfigured(self, retention: Retention) -> None:
+        """The config was exchanged: look for calls whose downstream it has no more, and keep by `retention`."""
+        self._retention = retention
+        self._reconfigured.set()
+        self._queued.set()
 
     async def recover(self) -> tuple[int, int]:
         """Take over what a dead engine left running; answers how many were queued again and are in doubt.
@@ -66,7 +80,8 @@ class Scheduler:
         """Run until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._heartbeat)
-            tasks.start_soon(self._fail_orphans)
+            tasks.start_soon(self._watch_for_orphans)
+            tasks.start_soon(self._call_again)
             tasks.start_soon(self._purge)
             await self._schedule()
 
@@ -129,20 +144,37 @@ class Scheduler:
                 self._waiters.notify(call)
                 self._queued.set()
 
+    async def _watch_for_orphans(self) -> None:
+        while True:
+            await self._reconfigured.wait()
+            self._reconfigured.clear()
+            await self._fail_orphans()
+
     async def _fail_orphans(self) -> None:
         """End waiting calls whose downstream is configured differently, or no more."""
-        waiting = CallFilter(states=frozenset({State.WAITING_FOR_APPROVAL, State.QUEUED}))
+        waiting = frozenset({State.WAITING_FOR_APPROVAL, State.WAITING_FOR_INPUT, State.QUEUED})
+        async for call in self._each(waiting):
+            if self._identities.get(call.downstream) != call.identity and not self._runner.is_under_way(call.id):
+                await self._runner.fail_changed(call)
+
+    async def _call_again(self) -> None:
+        """Have calls go on of which their downstream wanted nothing but to get them again, when an engine ended."""
+        async for call in self._each(frozenset({State.WAITING_FOR_INPUT})):
+            if asks_nothing(call):
+                self._runner.call_again(call)
+
+    async def _each(self, states: frozenset[State]) -> AsyncIterator[Call]:
+        """Every call in one of `states`."""
         cursor: str | None = None
         while True:
             try:
-                page = await self._store.list_calls(waiting, _PAGE, cursor)
+                page = await self._store.list_calls(CallFilter(states=states), _PAGE, cursor)
             except StoreError as error:
                 log.error("waiting calls cannot be read", extra={"error": str(error)})
                 await anyio.sleep(1.0)
                 continue
             for call in page.items:
-                if self._identities.get(call.downstream) != call.identity:
-                    await self._runner.fail_changed(call)
+                yield call
             cursor = page.cursor
             if cursor is None:
                 return

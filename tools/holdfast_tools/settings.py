@@ -1,18 +1,40 @@
-"""What the config says of single tools: settings with defaults, merged from all matching patterns."""
+"""Settings with their defaults: of single tools, merged from all matching patterns, and of running calls at all."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 READ_TIMEOUT_S = 60.0
 WRITE_TIMEOUT_S = 3600.0
+
+TaskUse = Literal["never", "auto", "always", "required"]
+"""When a client that speaks of tasks is answered with one: never; where the call outlasts `inline_wait` or is parked;
+always; or always, and nobody else may call the tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """Limits of running.
+
+    `unreachable_s`: how long a call waits for a downstream that is being rebuilt. `answer_within_s`: how long the
+    requester has to answer what a downstream asks.
+    """
+
+    lease_s: float = 30.0
+    max_losses: int = 3
+    max_under_way: int = 512
+    unreachable_s: float = 5.0
+    first_backoff_s: float = 0.2
+    longest_backoff_s: float = 30.0
+    answer_within_s: float = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
     """The settings of one tool. None means: by the tool's effective annotations, or the gateway's default."""
 
+    name: str | None = None  # what clients call it, instead of server__tool
     annotations: Mapping[str, bool] = field(default_factory=dict)
     strict: bool = True  # unknown properties are refused where the schema does not say otherwise
     timeout_s: float | None = None  # of one attempt; 60 s for read-only tools, 1 h otherwise
@@ -22,7 +44,10 @@ class ToolSettings:
     join_window_s: float = 600.0
     key_argument: str | None = None  # this argument is the idempotency key
     forward_key: str | None = None  # the downstream honours the key when it gets it in this argument
+    max_result_bytes: int | None = None  # a bigger result is given as a preview; None is the gateway's own bound
+    check_output: bool = True  # results are held against the tool's output schema
     journal_strict: bool = False  # even a read is journaled before it is sent
+    task: TaskUse = "auto"
 
 
 @dataclass(frozen=True, slots=True)

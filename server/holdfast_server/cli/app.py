@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from holdfast_server.cli import approvals, calls, engine
+from holdfast_policy.values import Preset
+from holdfast_server.cli import approvals, calls, config, engine
 from holdfast_server.cli.arguments import ConfigArgument, JsonOption
-from holdfast_server.cli.failures import reporting
+from holdfast_server.cli.failures import USAGE, Failure, reporting
 
 app = typer.Typer(
     name="holdfast",
@@ -17,7 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-config_app = typer.Typer(name="config", help="The config file.", no_args_is_help=True)
 policy_app = typer.Typer(name="policy", help="What policy says of calls.", no_args_is_help=True)
 
 PrincipalOption = Annotated[
@@ -48,23 +48,49 @@ def serve(
 @app.command("init")
 @reporting
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path("holdfast.yaml"),
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="The file to write; holdfast.yaml where none is named.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="CLIENT|FILE",
+            help="Bring along the servers of claude-desktop, claude-code, cursor, vscode, or of a client's file.",
+        ),
+    ] = None,
+    scope: Annotated[
+        str | None, typer.Option("--scope", metavar="SCOPE", help="Which of the client's scopes: user, local, project.")
+    ] = None,
+    project: Annotated[
+        Path, typer.Option("--project", metavar="FOLDER", help="The folder of a project, for its scopes.")
+    ] = Path(),
+    preset: Annotated[Preset | None, typer.Option("--preset", help="What happens to calls no rule matches.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put Holdfast into the client's file, with a backup.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put the client's servers back as they were.")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect/--no-connect", help="Connect to each server once, to see its tools.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a first config with an approver, and say what to do next."""
-    from holdfast_server.cli import init as command
+    """Write a first config with an approver, with a client's servers where --from names one."""
+    if source is None:
+        from holdfast_server.cli import init as command
 
-    command.init(path, force, as_json)
+        if scope or preset or write or undo or not connect:
+            raise Failure("--scope, --preset, --write, --undo and --no-connect go with --from", USAGE)
+        command.init(path or Path("holdfast.yaml"), force, as_json)
+        return
+    from holdfast_server.cli import init_from
 
-
-@config_app.command("check")
-@reporting
-def config_check(config: ConfigArgument, as_json: JsonOption = False) -> None:
-    """Check a config file; exit code 2 where it cannot be used."""
-    from holdfast_server.cli import check
-
-    raise typer.Exit(check.check(config, as_json).code)
+    options = init_from.Options(
+        source, path, project.resolve(), scope, preset, write=write, connect=connect, force=force, as_json=as_json
+    )
+    if undo:
+        init_from.undo(options)
+    else:
+        raise typer.Exit(init_from.init_from(options).code)
 
 
 @policy_app.command("explain")
@@ -115,6 +141,6 @@ def version(as_json: JsonOption = False) -> None:
 
 app.add_typer(approvals.app)
 app.add_typer(calls.app)
-app.add_typer(config_app)
+app.add_typer(config.app)
 app.add_typer(policy_app)
 app.add_typer(engine.app)

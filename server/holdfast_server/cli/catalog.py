@@ -1,15 +1,17 @@
 """The tools of a config as its store last saw them, without an engine."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from holdfast_policy.annotations import HINTS, Annotations
 from holdfast_policy.decide import PolicySet
 from holdfast_policy.values import ApprovalTerms, Effect, Preset, Rule, Subject
 from holdfast_server.cli import stored
+from holdfast_server.cli.output import Column, table
 from holdfast_server.config import Config
 from holdfast_store.model.values import LOCAL, Json
-from holdfast_tools.catalog import Catalog
+from holdfast_tools.catalog import Catalog, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,29 @@ def last_seen(config: Config) -> Seen:
             catalog.update(record)
             known.add(record.downstream)
     return Seen(catalog, tuple(name for name in identities if name not in known))
+
+
+def tool_payload(config: Config, tool: Tool) -> Json:
+    """A tool as commands show it to programs: what is believed of it, and what happens to a call."""
+    return {
+        "name": tool.name,
+        "canonical": tool.canonical,
+        "downstream": tool.downstream,
+        "annotations": annotations_payload(tool.annotations),
+        "by_default": usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits),
+        "misfits": list(tool.misfits),
+        "definition_sha256": tool.digest,
+    }
+
+
+def tool_table(config: Config, tools: Sequence[Tool]) -> str:
+    """The same for people, one line a tool."""
+    columns = (Column("tool"), Column("taken as"), Column("a call is"))
+    rows = []
+    for tool in tools:
+        fate = usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits)
+        rows.append((tool.name, annotation_words(tool.annotations), fate_words(fate)))
+    return table(columns, rows)
 
 
 def annotations_payload(annotations: Annotations) -> Json:

@@ -13,6 +13,7 @@ from typing import Any
 from holdfast_server.cli import engine_control, stored
 from holdfast_server.cli.catalog import last_seen
 from holdfast_server.cli.check import masked
+from holdfast_server.cli.client_limits import refused_by_clients
 from holdfast_server.cli.failures import FAILED, OK, Exit
 from holdfast_server.cli.output import Column, moment_words, print_json, table
 from holdfast_server.config import Config, load
@@ -22,9 +23,6 @@ from holdfast_store.model.errors import HoldfastError
 from holdfast_store.model.values import Json
 from holdfast_store.open import store_path
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
-
-SHORT_NAME = 60
-LONG_NAME = 64
 
 
 class Level(StrEnum):
@@ -126,7 +124,8 @@ def _engine(path: Path, status: Json | None) -> Finding:
         Level.OK,
         "engine",
         f"process {engine['pid']}, {engine['mode']}, version {engine['version']}, started "
-        f"{moment_words(engine['started_at'])}, {engine['connections']} connections",
+        f"{moment_words(engine['started_at'])}, config loaded {moment_words(engine.get('config_loaded_at'))}, "
+        f"{engine['connections']} connections",
     )
 
 
@@ -197,13 +196,14 @@ def _catalog(config: Config, *, living: bool) -> Iterator[Finding]:
                 f"tool {tool.name}",
                 f"rule {rule} does not fit its schema, so every call asks; correct its `when`",
             )
-        if len(tool.name) > SHORT_NAME:
-            clients = "most clients refuse" if len(tool.name) > LONG_NAME else "Cursor refuses"
+        if tool.output_problem is not None:
             yield Finding(
                 Level.WARNING,
                 f"tool {tool.name}",
-                f"its name has {len(tool.name)} characters, which {clients}; shorten the server's name",
+                f"its outputSchema is broken, so its results are not checked: {tool.output_problem}",
             )
+    for about, text in refused_by_clients([tool.name for tool in found]):
+        yield Finding(Level.WARNING, about, text)
     if not living:
         for server in seen.unseen:
             yield Finding(Level.WARNING, f"server {server}", "never connected as it is configured now")

@@ -47,6 +47,7 @@ def _status_words(found: Json) -> str:
             ("started", moment_words(engine["started_at"])),
             ("connections", str(engine["connections"])),
             ("config", engine["config"]),
+            ("loaded", moment_words(engine.get("config_loaded_at"))),
             ("servers", "\n".join(servers)),
             ("tools", f"{len(found['tools'])}, {len(found['set_aside'])} set aside"),
             ("calls", ", ".join(calls) or "none"),

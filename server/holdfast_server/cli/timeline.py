@@ -23,6 +23,7 @@ EVENT_WORDS: Mapping[Event, str] = {
     Event.LOSE: "answer lost: in doubt",
     Event.ASK: "the downstream asks for input",
     Event.ANSWER: "input given",
+    Event.CONTINUE: "input given, the attempt goes on",
     Event.APPROVE: "approved, queued",
     Event.REJECT: "rejected",
     Event.EXPIRE: "ran out of time",

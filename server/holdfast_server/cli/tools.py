@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from holdfast_server.cli.catalog import annotation_words, annotations_payload, fate_words, last_seen, usual_fate
+from holdfast_server.cli.catalog import last_seen, tool_payload, tool_table
 from holdfast_server.cli.failures import note
-from holdfast_server.cli.output import Column, print_json, table
+from holdfast_server.cli.output import print_json
 from holdfast_server.config import load
 
 
@@ -14,26 +14,11 @@ def tools(path: Path, as_json: bool) -> None:
     config = load(path, os.environ)
     seen = last_seen(config)
     found = sorted(seen.catalog.tools(), key=lambda tool: tool.canonical)
-    fates = {
-        tool.canonical: usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits)
-        for tool in found
-    }
     aside = sorted(seen.catalog.set_aside(), key=lambda entry: entry.canonical)
     if as_json:
         print_json(
             {
-                "tools": [
-                    {
-                        "name": tool.name,
-                        "canonical": tool.canonical,
-                        "downstream": tool.downstream,
-                        "annotations": annotations_payload(tool.annotations),
-                        "by_default": fates[tool.canonical],
-                        "misfits": list(tool.misfits),
-                        "definition_sha256": tool.digest,
-                    }
-                    for tool in found
-                ],
+                "tools": [tool_payload(config, tool) for tool in found],
                 "set_aside": [
                     {"canonical": entry.canonical, "downstream": entry.downstream, "reason": entry.reason}
                     for entry in aside
@@ -42,9 +27,7 @@ def tools(path: Path, as_json: bool) -> None:
             }
         )
         return
-    columns = (Column("tool"), Column("taken as"), Column("a call is"))
-    rows = [(tool.name, annotation_words(tool.annotations), fate_words(fates[tool.canonical])) for tool in found]
-    print(table(columns, rows) if rows else "no tools seen yet")
+    print(tool_table(config, found) if found else "no tools seen yet")
     for tool in found:
         for rule in tool.misfits:
             print(f"{tool.name}: rule {rule} does not fit its schema, so every call asks")

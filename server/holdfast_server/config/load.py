@@ -1,6 +1,5 @@
 """From a file to a `Config`: read it, find everything that is wrong with it at once, fill in the defaults."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from holdfast_server.config.shape import ApprovalShape, EngineShape, LimitsShape
 from holdfast_server.config.tools import read_patterns, read_trust
 from holdfast_server.config.values import Config
 from holdfast_server.config.variables import Variables
+from holdfast_server.engine.hello import config_digest, variable_digests
 from holdfast_store.contract import Retention
+from holdfast_tools.downstream.spec import Isolation
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
@@ -30,9 +31,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     """
     findings = Findings()
     content, text = _read(path)
-    variables = Variables(environ)
-    document = _document(path, text, variables, findings)
-    config = _config(path, content, document, findings, variables, environ)
+    document = _document(path, text, Variables(environ), findings)
+    config = _config(path, content, document, findings, environ)
     if findings.problems:
         raise ConfigProblems(path, findings.problems)
     return config
@@ -92,9 +92,7 @@ def _is_verbatim(where: Where) -> bool:
     return len(where) == 4 and where[0] == SERVERS and where[2] in ("env", "args", "headers")
 
 
-def _config(
-    path: Path, content: bytes, document: Document, findings: Findings, variables: Variables, environ: Mapping[str, str]
-) -> Config:
+def _config(path: Path, content: bytes, document: Document, findings: Findings, environ: Mapping[str, str]) -> Config:
     place = path.resolve()
     sections = Sections(document, findings)
     top = sections.top_level()
@@ -110,11 +108,13 @@ def _config(
     check_rules(document, findings, top.preset, rules, defaults, known)
     patterns = read_patterns(document, sections, findings, servers.names)
     trust = read_trust(document, sections, findings, servers.names)
+    limits = sections.section("limits", LimitsShape)
     url = store_url(top.store, place, environ, document, findings)
+    isolation: Isolation = "principal" if len(principals) > 1 else "shared"
     return Config(
         path=path,
-        digest=hashlib.sha256(content).hexdigest(),
-        downstreams=servers.downstreams,
+        digest=config_digest(content),
+        downstreams=servers.isolated_by_default(isolation),
         store_url=url,
         preset=top.preset,
         rules=tuple(rule for _, rule in rules),
@@ -126,8 +126,10 @@ def _config(
         principals=principals,
         retention=_retention(document, sections, findings),
         idle_exit_s=sections.section("engine", EngineShape).idle_exit,
-        max_arguments_bytes=sections.section("limits", LimitsShape).max_arguments_bytes,
-        variables=dict(sorted(variables.digests.items())),
+        max_arguments_bytes=limits.max_arguments_bytes,
+        max_result_bytes=limits.max_result_bytes,
+        answer_within_s=limits.answer_within,
+        variables=variable_digests(content, environ),
         warnings=tuple(warning.at(path) for warning in sorted(set(findings.warnings))),
     )
 

@@ -66,6 +66,25 @@ The name of a server begins the names of its tools, so it has letters, digits, `
 characters. `holdfast` is reserved.
 """
 
+ISOLATION = """\
+### Who shares a server's process
+
+A child process, and a session of a protocol version before 2026-07-28, may hold state: a browser, a working directory,
+a login. `isolation` says whether two principals may meet there.
+
+- `shared`: every call goes over one connection, and so to one process. What one principal left there, the next one
+  finds.
+- `principal`: each principal has a session of its own for all its calls, for a `command` a process of its own. It
+  costs one process more per principal and server, and its start at that principal's first call; the first process
+  remains, for listings.
+
+In both, a client that can be asked in the midst of a call (for input, for its model, for its roots) has sessions of its
+own at a server of such a version, because what that asks names no call: each serves one call at a time, the first one
+whenever it is free, and so calls that follow each other meet the same state. At most `max_sessions` are open. One
+that nobody uses is ended when another principal or client needs its place, or after 30 minutes, and its state with it.
+Endpoints (`url`) that speak 2026-07-28 have no sessions: nothing is shared there, and nothing needs to be isolated.
+"""
+
 TRUST = """\
 ## Trust in annotations
 
@@ -93,6 +112,34 @@ The engine's own `admin.token` belongs to `operator`, with the roles `approver` 
 cannot be configured.
 """
 
+RELOADING = """\
+## Changing a running engine
+
+An engine goes by the file as it was when it read it. `holdfast config reload CONFIG`, the admin tool `engine_reload`
+and SIGHUP have it read the file again; no waiting call and no client's connection is dropped for it. The file is read
+and checked as a whole first: where anything is wrong, nothing changes, and the problems are told as at a start (after
+a signal in the log, and by `holdfast doctor` until a reload succeeds).
+
+- **`mcpServers`**: new servers are started, and those whose entry is the same are not touched. One that is gone, or
+  whose entry differs in anything, is sent nothing more; its process or connection stays until the calls sent to it
+  are answered, at most 10 s, and what is unanswered then is in doubt. What replaces a process is started when that
+  has ended. Waiting calls end where their server is gone, or has another command, arguments, folder, names of
+  variables or url; where only values of `env` or `headers` differ, they wait on. Calls in doubt stay.
+- **`rules`, `preset`, `approval_defaults`** count for new calls at once, and for parked ones when they are approved
+  and when they start. A call that is parked already stays so.
+- **`principals`**: a token that is gone is refused from the next request on, on open connections as well, and so is
+  a connection of `serve --as ID` whose principal is gone. Other roles count from the next request on. What a
+  principal asked for before goes on.
+- **`tools`, `trust_annotations`, `naming`, `inline_wait`, `limits`, `retention`, `engine`** count from the next
+  call on.
+- **`store`** is refused: it needs `holdfast engine restart CONFIG`. So does taking away the last principal where
+  HTTP is served beyond loopback.
+
+Clients are told of changed lists once, and only where a list differs. Variables are those of the engine's own
+environment: a changed `${NAME}` needs a restart from an environment that has the new value. A changed `token_file` is
+read again. SIGHUP is also what a closing terminal sends: an engine in the foreground outlives its terminal.
+"""
+
 _BEFORE = {
     "mcpServers.NAME": NAMES,
     "tools.GLOB": MERGING,
@@ -108,9 +155,10 @@ def page() -> str:
         parts.append("\n".join(_section(shape)))
         if shape.place == "mcpServers.NAME":
             parts.append(_foreign())
+            parts.append(ISOLATION)
         if shape.place == "tools.GLOB.retries":
             parts.append(TRUST.replace("HINTS", ", ".join(f"`{hint}`" for hint in HINTS)))
-    return "\n".join(parts)
+    return "\n".join((*parts, RELOADING))
 
 
 def documented_keys() -> Iterator[tuple[str, str]]:

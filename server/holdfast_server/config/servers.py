@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from holdfast_server.config.places import absolute
 from holdfast_server.config.problems import Findings
 from holdfast_server.config.sections import Sections
 from holdfast_server.config.shape import ServerShape
-from holdfast_tools.downstream.spec import DownstreamSpec, HttpSpec, StdioSpec
+from holdfast_tools.downstream.spec import DownstreamSpec, HttpSpec, Isolation, StdioSpec
 
 SECTION = "mcpServers"
 
@@ -47,17 +47,27 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The downstreams to run, and the names of those that the file has but leaves out."""
+    """The downstreams to run, and the names of those that the file has but leaves out.
+
+    `undecided` are those of the downstreams whose isolation the file does not say.
+    """
 
     downstreams: tuple[DownstreamSpec, ...]
     disabled: frozenset[str]
     unusable: frozenset[str]
+    undecided: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name the file mentions, disabled and broken ones included."""
         running = {spec.name for spec in self.downstreams}
         return tuple(sorted(running | self.disabled | self.unusable))
+
+    def isolated_by_default(self, isolation: Isolation) -> tuple[DownstreamSpec, ...]:
+        """The downstreams to run, with `isolation` where the file does not say."""
+        return tuple(
+            replace(spec, isolation=isolation) if spec.name in self.undecided else spec for spec in self.downstreams
+        )
 
 
 def read_servers(document: Document, sections: Sections, findings: Findings, folder: Path) -> Servers:
@@ -84,7 +94,8 @@ def read_servers(document: Document, sections: Sections, findings: Findings, fol
             unusable.add(name)
         else:
             running.append(spec)
-    return Servers(tuple(running), frozenset(disabled), frozenset(unusable))
+    undecided = frozenset(spec.name for spec in running if entries[spec.name].get("isolation") is None)
+    return Servers(tuple(running), frozenset(disabled), frozenset(unusable), undecided)
 
 
 def _is_disabled(entry: Mapping[str, Any]) -> bool:
@@ -104,7 +115,7 @@ def _server(
     transport = _transport(document, findings, folder, where, shape)
     if transport is None or not fits:
         return None
-    return DownstreamSpec(name, transport, shape.connect_timeout)
+    return DownstreamSpec(name, transport, shape.connect_timeout, shape.isolation or "shared", shape.max_sessions)
 
 
 def _check_name(document: Document, findings: Findings, where: Where, name: str) -> bool:
@@ -116,7 +127,7 @@ def _check_name(document: Document, findings: Findings, where: Where, name: str)
         findings.problem(line, f"the server name {name!r} is longer than {MAX_NAME_LENGTH} characters", "shorten it")
         return False
     if not _NAME.fullmatch(name):
-        fitting = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9-]", "_", name)).strip("_")
+        fitting = fitting_name(name)
         findings.problem(
             line,
             f"the server name {name!r} cannot stand in tool names (letters, digits, - and single _ can)",
@@ -124,6 +135,11 @@ def _check_name(document: Document, findings: Findings, where: Where, name: str)
         )
         return False
     return True
+
+
+def fitting_name(name: str) -> str:
+    """The nearest name that may stand in tool names; empty where `name` has nothing to keep."""
+    return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9-]", "_", name)).strip("_")
 
 
 def _report_foreign(document: Document, findings: Findings, where: Where, entry: Mapping[str, Any]) -> None:

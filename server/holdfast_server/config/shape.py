@@ -18,12 +18,17 @@ from holdfast_server.config.quantities import (
     words_for,
 )
 from holdfast_store.contract import Retention
-from holdfast_tools.settings import ToolSettings
+from holdfast_tools.downstream.spec import DEFAULT_MAX_SESSIONS, Isolation
+from holdfast_tools.settings import RunnerSettings, TaskUse, ToolSettings
 
 DEFAULT_INLINE_WAIT_S = 4.0
 DEFAULT_IDLE_EXIT_S = 600.0
 DEFAULT_CONNECT_TIMEOUT_S = 30.0
+DEFAULT_ANSWER_WITHIN_S = RunnerSettings().answer_within_s
+MOST_SESSIONS = 1024
 DEFAULT_MAX_ARGUMENTS_BYTES = 1024 * 1024
+DEFAULT_MAX_RESULT_BYTES = 512 * 1024  # MCP clients over HTTP refuse messages of 1 MiB
+SMALLEST_MAX_RESULT_BYTES = 8 * 1024  # holds a preview
 
 _TERMS = ApprovalTerms()
 _RETENTION = Retention()
@@ -141,6 +146,18 @@ class ServerShape(Shape):
         default=DEFAULT_CONNECT_TIMEOUT_S,
         description="Bounds start, handshake and the first listing of tools together.",
     )
+    isolation: Isolation | None = Field(
+        default=None,
+        json_schema_extra={"shown": "`principal` where `principals` names two or more, else `shared`"},
+        description="Whether principals may meet in one session, and so in one child process. See below.",
+    )
+    max_sessions: WholeNumber = Field(
+        default=DEFAULT_MAX_SESSIONS,
+        ge=1,
+        le=MOST_SESSIONS,
+        description="How many sessions, and so child processes, there are at most besides the first one. Where all "
+        "are taken, a call waits within its `timeout`, and then fails unsent.",
+    )
 
 
 class NamingShape(Shape):
@@ -169,7 +186,7 @@ class EngineShape(Shape):
 
 
 class LimitsShape(Shape):
-    """Bounds on what a client may send."""
+    """Bounds on what a client may send, and on what it is sent."""
 
     title = "Limits"
     place = "limits"
@@ -179,6 +196,18 @@ class LimitsShape(Shape):
         ge=1024,
         le=256 * 1024 * 1024,
         description="The most that one call's arguments may take as compact JSON, in bytes.",
+    )
+    max_result_bytes: WholeNumber = Field(
+        default=DEFAULT_MAX_RESULT_BYTES,
+        ge=SMALLEST_MAX_RESULT_BYTES,
+        le=256 * 1024 * 1024,
+        description="A result that takes more as compact JSON, in bytes, is answered with its beginning and a link to "
+        "the resource `holdfast://calls/ID/result`, which is the whole, for whoever made the call.",
+    )
+    answer_within: PositiveDuration = Field(
+        default=DEFAULT_ANSWER_WITHIN_S,
+        description="How long the requester may take to answer what a server asks in the midst of a call. Then the "
+        "call fails; where it is still under way, the server is told that nobody answered.",
     )
 
 
@@ -247,6 +276,11 @@ class ToolShape(Shape):
     title = "Settings of tools"
     place = "tools.GLOB"
 
+    name: Text | None = Field(
+        default=None,
+        json_schema_extra={"shown": "`server__tool`"},
+        description="What clients call this one tool. Rules, settings and the journal go on calling it `server__tool`.",
+    )
     annotations: AnnotationsShape = Field(
         default=AnnotationsShape(), description="Your word on what the tool does; it overrides the server's hints."
     )
@@ -278,6 +312,16 @@ class ToolShape(Shape):
         description="The downstream honours the idempotency key when it gets it in this argument: a lost answer is "
         "then safe to ask for again.",
     )
+    max_result_bytes: WholeNumber | None = Field(
+        default=None,
+        ge=SMALLEST_MAX_RESULT_BYTES,
+        json_schema_extra={"shown": "that of `limits`"},
+        description="As `max_result_bytes` of `limits`, for this tool.",
+    )
+    check_output: Annotated[Literal["on", "off"], BeforeValidator(_on_or_off)] = Field(
+        default="on",
+        description="Whether a result that does not fit the tool's output schema is an error. `off` lets it pass.",
+    )
     journal: Annotated[Literal["auto", "strict"], BeforeValidator(_journal)] = Field(
         default="auto",
         description="`strict` records even a read-only call before it is sent, so that a crash cannot lose the record.",
@@ -285,8 +329,12 @@ class ToolShape(Shape):
     cancel: Annotated[Literal["keep"], _only("keep", "`cancel: forward`")] = Field(
         default="keep", description="A dispatched write is never told of a cancel; its outcome is kept."
     )
-    task: Annotated[Literal["auto"], _only("auto", "settings for tasks")] = Field(
-        default="auto", description="A call that takes longer than `inline_wait` is answered with a handle."
+    task: TaskUse = Field(
+        default=_TOOL.task,
+        description="When a client that speaks of tasks gets one: `auto` once the call takes longer than "
+        "`inline_wait` or is parked, `always` at once, `never` a handle in words instead; `required` is `always`, and "
+        "refuses clients without tasks. Towards a server of 2025-11-25 whose tool can be called as a task, writes are "
+        "called so, because a task can be found again when its answer is lost; with `never` only those that must be.",
     )
 
 

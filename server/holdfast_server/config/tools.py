@@ -1,5 +1,6 @@
 """`tools` and `trust_annotations`: settings by glob, and whose hints are believed."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,10 @@ from holdfast_tools.settings import ToolPattern
 
 OWN_TOOLS = "holdfast__"
 
+LONGEST_NAME = 64
+
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_NAME}}}")
+
 
 def read_patterns(
     document: Document, sections: Sections, findings: Findings, servers: Iterable[str]
@@ -21,6 +26,8 @@ def read_patterns(
     patterns: list[ToolPattern] = []
     for glob, shape in sections.mapping("tools", ToolShape).items():
         line = document.key_line(("tools", glob))
+        if shape.name is not None:
+            _check_chosen_name(glob, shape.name, document.line(("tools", glob, "name")), findings)
         if check_glob(glob, line, findings, servers):
             patterns.append(ToolPattern(glob, _fields(shape)))
     return tuple(patterns)
@@ -34,6 +41,7 @@ def hints(shape: AnnotationsShape) -> dict[str, bool]:
 def _fields(shape: ToolShape) -> dict[str, Any]:
     """What the entry sets, under the names of `ToolSettings`."""
     named: dict[str, tuple[str, Any]] = {
+        "name": ("name", shape.name),
         "annotations": ("annotations", hints(shape.annotations)),
         "strict": ("strict", shape.strict),
         "timeout": ("timeout_s", shape.timeout),
@@ -43,9 +51,23 @@ def _fields(shape: ToolShape) -> dict[str, Any]:
         "join_window": ("join_window_s", shape.join_window),
         "key_argument": ("key_argument", shape.key_argument),
         "forward_key": ("forward_key", shape.forward_key),
+        "max_result_bytes": ("max_result_bytes", shape.max_result_bytes),
+        "check_output": ("check_output", shape.check_output == "on"),
         "journal": ("journal_strict", shape.journal == "strict"),
+        "task": ("task", shape.task),
     }
     return {name: value for key, (name, value) in named.items() if key in shape.model_fields_set}
+
+
+def _check_chosen_name(glob: str, name: str, line: int, findings: Findings) -> None:
+    """One name is for one tool, and one that clients take."""
+    if any(character in "*?[" for character in glob):
+        findings.problem(
+            line, f"tools.{glob}.name: {glob!r} fits several tools, and a name is for one", "name the tool"
+        )
+    if name.startswith(OWN_TOOLS) or not _NAME.fullmatch(name):
+        mend = f"use letters, digits, - and _, at most {LONGEST_NAME}, not beginning with {OWN_TOOLS}"
+        findings.problem(line, f"tools.{glob}.name: clients cannot use the name {name!r}", mend)
 
 
 def check_glob(glob: str, line: int, findings: Findings, servers: Iterable[str]) -> bool:

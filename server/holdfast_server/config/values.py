@@ -25,7 +25,8 @@ class Config:
 
     `path` is as it was given; `digest` is the SHA-256 (hex) of the file's bytes. `store_url` is absolute. `trust`
     names for a downstream the hints whose every value is believed; a downstream that it does not hold has the
-    default trust. `variables` maps each environment variable that was used to the SHA-256 (hex) of its value.
+    default trust. `variables` maps each environment variable that the file refers to, and that has a value, to the
+    SHA-256 (hex) of that.
     `warnings` are sentences, ``file:line: cause; mend``.
     """
 
@@ -44,5 +45,7 @@ class Config:
     retention: Retention
     idle_exit_s: float
     max_arguments_bytes: int
+    max_result_bytes: int
+    answer_within_s: float
     variables: Mapping[str, str]
     warnings: tuple[str, ...]

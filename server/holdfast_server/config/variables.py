@@ -3,8 +3,6 @@
 `${VAR:-default}` gives the default where the variable is unset or empty. `$${` stands for a literal `${`.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping
 
@@ -18,20 +16,11 @@ class Expanded(str):
     __slots__ = ()
 
 
-def value_digest(value: str) -> str:
-    """SHA-256 in hex of a variable's value, as the bytes it has in the environment."""
-    return hashlib.sha256(os.fsencode(value)).hexdigest()
-
-
 class Variables:
-    """Expands references out of `environ`, and remembers which were used.
-
-    `digests` holds the SHA-256 of each one's value; variables that are unset or empty do not appear.
-    """
+    """Expands references out of `environ`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.digests: dict[str, str] = {}
 
     def expand(self, text: str, complain: Callable[[str, str], None]) -> str:
         """`text` with its references replaced; what cannot be is left as it stands and told to `complain(cause, mend)`.
@@ -64,8 +53,6 @@ class Variables:
                 complain(f"the environment variable {body['name']} is not UTF-8", "set it to a text")
                 return found[0]
             replaced = True
-            if known:
-                self.digests[body["name"]] = value_digest(known)
             fallback = body["default"]
             return known or (fallback if fallback is not None else "")
 

@@ -4,24 +4,29 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 
-from holdfast_server.config import Config
+from holdfast_server.config import Config, load
+from holdfast_server.config.changes import needing_a_restart
+from holdfast_server.config.problems import ConfigProblems, Problem
 from holdfast_server.engine.admin_token import ensure_admin_token
 from holdfast_server.engine.assembly import Assembly, assemble
-from holdfast_server.engine.hello import ADMIN, Answer, Hello, config_digest, differing_variables, variable_digests
+from holdfast_server.engine.hello import ADMIN, AGENT, Answer, Hello, differing_variables
 from holdfast_server.engine.listener import SocketListener, read_lines
 from holdfast_server.engine.lock import Mode, Owner, OwnerLock
 from holdfast_server.engine.paths import StatePaths
 from holdfast_server.engine.status import engine_status
 from holdfast_server.mcp.admin import EngineControl
 from holdfast_server.mcp.caller import Caller
+from holdfast_server.mcp.payloads import iso
 from holdfast_server.mcp.stream import serve_stream
 from holdfast_server.version import VERSION
+from holdfast_store.model.errors import EngineError, HoldfastError
 from holdfast_store.model.values import LOCAL, Json, Principal
 from holdfast_store.open import open_store, store_path
 
@@ -35,11 +40,18 @@ LAST_ANSWERS_S = 1.0
 """How long it then takes to hand out the answers; who waits for longer is told goodbye."""
 
 
+Condition = Callable[[Config], str | None]
+"""Why a listener could not serve by a config, as a clause; None where it could."""
+
+
 class Engine(EngineControl):
-    """What listeners share: the assembly, who may connect, and how to stop."""
+    """What listeners share: the assembly, who may connect, how to reload and how to stop.
+
+    `conditions` are what a reload must meet beside what the config's own checks ask.
+    """
 
     def __init__(self, config: Config, paths: StatePaths, mode: Mode) -> None:
-        self.config = config
+        self.path = config.path
         self.paths = paths
         self.mode = mode
         self.stopping = asyncio.Event()
@@ -47,9 +59,11 @@ class Engine(EngineControl):
         self.drain_s = DRAIN_S
         self.listener: SocketListener | None = None
         self._assembly: Assembly | None = None
+        self.conditions: list[Condition] = []
         self._warnings: dict[str, None] = {}
-        content = config.path.read_bytes()
-        self._hello = Hello("agent", config_digest(content), variable_digests(content, os.environ))
+        self._refusal: str | None = None
+        self._reloading = asyncio.Lock()
+        self._hello = _hello_of(config)
 
     @property
     def assembly(self) -> Assembly:
@@ -64,11 +78,41 @@ class Engine(EngineControl):
 
     async def status(self) -> Json:
         connections = self.listener.connections if self.listener is not None else 0
-        return await engine_status(self.assembly, self.mode, connections, tuple(self._warnings))
+        refused = [] if self._refusal is None else [f"the last reload changed nothing: {self._refusal}"]
+        return await engine_status(self.assembly, self.mode, connections, [*self._warnings, *refused])
+
+    async def reload(self) -> Json:
+        """As `EngineControl.reload`; one at a time. Raises `EngineError` once the engine stops."""
+        async with self._reloading:
+            if self.stopping.is_set():
+                raise EngineError("the engine is stopping; the next one starts with the config as it is then")
+            try:
+                config = await asyncio.to_thread(load, self.path, os.environ)
+                self._check(config)
+                found = await self.assembly.in_force.exchange(config, self.drain_s)
+            except HoldfastError as error:
+                self._refusal = str(error)
+                log.error("the config is not reloaded: %s", error)
+                raise
+            self._hello, self._refusal = _hello_of(config), None
+            self._warnings.clear()
+        log.info("the config is reloaded: %s", found)
+        return {**found.payload(), "loaded_at": iso(self.assembly.in_force.loaded_at), "warnings": config.warnings}
+
+    def _check(self, config: Config) -> None:
+        """Raise `ConfigProblems` where `config` cannot take the place of the one in force."""
+        fixed = needing_a_restart(self.assembly.config, config)
+        causes = [f"{name} is another than the engine started with" for name in fixed]
+        causes += [cause for condition in self.conditions if (cause := condition(config)) is not None]
+        if causes:
+            mend = f"this needs a restart: holdfast engine restart {self.path}"
+            raise ConfigProblems(self.path, [Problem(0, cause, mend) for cause in causes])
 
     def stop(self, drain_s: float) -> None:
         self.drain_s = drain_s
         self.stopping.set()
+        if self._assembly is not None:
+            self._assembly.subscriptions.close()
 
     def admit(self, hello: Hello) -> tuple[Answer, Caller | None]:
         """Whether a connection is served, and as whom."""
@@ -77,17 +121,18 @@ class Engine(EngineControl):
         return self._admit_agent(hello)
 
     def _admit_admin(self, hello: Hello) -> tuple[Answer, Caller | None]:
-        principal = self.assembly.tokens.find(hello.token) if hello.token is not None else None
+        identify = partial(self.assembly.people.tokens.find, hello.token or "")
+        principal = identify()
         if principal is None:
             return self._refused("the admin endpoint needs a valid token: set HOLDFAST_TOKEN, or be the engine's user")
         if not self.assembly.admin_tools.admits(principal):
             return self._refused(f"{principal.id} holds no approving role")
-        return self._served(principal, None)
+        return self._served(identify, None)
 
     def _admit_agent(self, hello: Hello) -> tuple[Answer, Caller | None]:
-        principal = LOCAL if hello.principal is None else self.assembly.principals.get(hello.principal)
-        if principal is None:
-            known = ", ".join(sorted(self.assembly.principals)) or "none is configured"
+        identify = self.identifying(hello.principal)
+        if identify() is None:
+            known = ", ".join(sorted(self.assembly.people.configured)) or "none is configured"
             return self._refused(f"there is no principal {hello.principal!r} (known: {known})")
         changed = hello.config_digest != self._hello.config_digest
         differing = differing_variables(self._hello, hello)
@@ -100,19 +145,23 @@ class Engine(EngineControl):
             names = ", ".join(differing)
             return self._refused(
                 f"the engine was started with another value of {names}; close its other clients and try again, "
-                f"or run `holdfast engine restart {self.config.path}`"
+                f"or run `holdfast engine restart {self.path}`"
             )
         warning = None
         if changed:
             warning = (
-                f"{self.config.path} has changed since the engine started; it is served as it was then, and taken "
-                "when no client is connected, or with `holdfast engine restart`"
+                f"{self.path} has changed since the engine read it; it is served as it was then, and taken "
+                f"with `holdfast config reload {self.path}`, or when no client is connected"
             )
             self._warnings[warning] = None
-        return self._served(principal, warning)
+        return self._served(identify, warning)
 
-    def _served(self, principal: Principal, warning: str | None) -> tuple[Answer, Caller | None]:
-        return Answer(os.getpid(), VERSION, warning=warning), Caller(principal)
+    def identifying(self, principal_id: str | None) -> Callable[[], Principal | None]:
+        """Who the principal of this id is, by the config of the moment; without an id, the local caller."""
+        return lambda: LOCAL if principal_id is None else self.assembly.people.configured.get(principal_id)
+
+    def _served(self, identify: Callable[[], Principal | None], warning: str | None) -> tuple[Answer, Caller | None]:
+        return Answer(os.getpid(), VERSION, warning=warning), Caller(identify)
 
     def _refused(self, reason: str) -> tuple[Answer, Caller | None]:
         return Answer(os.getpid(), VERSION, ok=False, error=reason), None
@@ -125,6 +174,11 @@ class Engine(EngineControl):
         if caller is not None:
             server = self.assembly.admin if hello.endpoint == ADMIN else self.assembly.agent
             await serve_stream(server, caller, read_lines(reader), writer, self.drained)
+
+
+def _hello_of(config: Config) -> Hello:
+    """The hello of a caller that sees what this engine goes by."""
+    return Hello(AGENT, config.digest, config.variables)
 
 
 def store_lock_path(store_url: str) -> Path:
@@ -164,9 +218,9 @@ async def _serving(config: Config, paths: StatePaths, mode: Mode, lock: OwnerLoc
         await assembly.scheduler.recover()
         async with anyio.create_task_group() as tasks:
             assembly.runner.attach(tasks)
-            for downstream in assembly.downstreams.values():
-                tasks.start_soon(downstream.run)
+            tasks.start_soon(assembly.downstreams.run, assembly.runner.part)
             tasks.start_soon(assembly.scheduler.run)
+            tasks.start_soon(assembly.subscriptions.run)
             engine.listener = SocketListener(paths.socket, lock, engine.on_connection, version=VERSION)
             async with engine.listener:
                 log.info("ready", extra={"config": str(config.path), "mode": mode, "pid": os.getpid()})

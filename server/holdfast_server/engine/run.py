@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -18,12 +19,11 @@ from holdfast_server.engine.engine import Engine, running_engine
 from holdfast_server.engine.listener import read_lines
 from holdfast_server.engine.lock import Mode
 from holdfast_server.engine.paths import StatePaths, prepare
-from holdfast_server.engine.signals import stop_signals
+from holdfast_server.engine.signals import reload_signal, stop_signals
 from holdfast_server.engine.takeover import take_over
 from holdfast_server.mcp.caller import Caller
 from holdfast_server.mcp.stream import serve_stream
 from holdfast_store.model.errors import ConfigError, EngineError, HoldfastError
-from holdfast_store.model.values import LOCAL, Principal
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -76,27 +76,41 @@ async def _engine(config: Config, paths: StatePaths, mode: Mode, serve: Serve) -
     wait_s = 0.0
     if mode == "http":
         wait_s = await asyncio.to_thread(take_over, config.path, paths)
-    async with running_engine(config, paths, mode, wait_s) as engine:
-        with stop_signals() as signalled:
-            async with anyio.create_task_group() as tasks:
+    with reload_signal() as hung_up:
+        async with running_engine(config, paths, mode, wait_s) as engine:
+            with stop_signals() as signalled:
+                async with anyio.create_task_group() as tasks:
 
-                async def stop_on_signal() -> None:
-                    await signalled.wait()
-                    engine.stop(engine.drain_s)
+                    async def stop_on_signal() -> None:
+                        await signalled.wait()
+                        engine.stop(engine.drain_s)
 
-                tasks.start_soon(stop_on_signal)
-                await serve(engine)
-                tasks.cancel_scope.cancel()
+                    tasks.start_soon(stop_on_signal)
+                    tasks.start_soon(_reload_on_signal, engine, hung_up)
+                    await serve(engine)
+                    tasks.cancel_scope.cancel()
+
+
+async def _reload_on_signal(engine: Engine, hung_up: asyncio.Event) -> None:
+    """However many signals come while one reload runs, one more follows."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        with suppress(HoldfastError):  # it is logged, and `holdfast doctor` shows it
+            await engine.reload()
 
 
 async def _serve_stdio(engine: Engine, principal_id: str | None) -> None:
-    principal: Principal | None = LOCAL if principal_id is None else engine.assembly.principals.get(principal_id)
-    if principal is None:
-        raise EngineError(f"there is no principal {principal_id!r} in {engine.config.path}")
+    identify = engine.identifying(principal_id)
+    if identify() is None:
+        raise EngineError(f"there is no principal {principal_id!r} in {engine.path}")
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
+    # asyncio closes what it is given; this process goes on to flush its own.
+    stdin = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stdin)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, stdout)
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
 
     async def stop_when_asked() -> None:
@@ -106,5 +120,5 @@ async def _serve_stdio(engine: Engine, principal_id: str | None) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_when_asked)
         lines: AsyncIterator[bytes] = read_lines(reader)
-        await serve_stream(engine.assembly.agent, Caller(principal), lines, writer)
+        await serve_stream(engine.assembly.agent, Caller(identify), lines, writer)
         tasks.cancel_scope.cancel()

@@ -9,9 +9,10 @@ from pathlib import Path
 import anyio
 import uvicorn
 
+from holdfast_server.config import Config
 from holdfast_server.engine.engine import Engine
 from holdfast_server.engine.run import run_engine
-from holdfast_server.mcp.http import LOOPBACK, build_app
+from holdfast_server.mcp.http import LOOPBACK, HttpTerms, build_app
 from holdfast_store.model.errors import EngineError
 
 log = logging.getLogger("holdfast.engine")
@@ -39,20 +40,26 @@ class _Uvicorn(uvicorn.Server):
 
 async def _serve_http(engine: Engine, host: str, port: int) -> None:
     assembly = engine.assembly
-    principals_known = bool(engine.config.principals)
-    if not principals_known and host not in LOOPBACK:
-        raise EngineError(
-            f"without principals HTTP is served on loopback only, not on {host}; add `principals:` to "
-            f"{engine.config.path}, or serve on 127.0.0.1"
-        )
+
+    def too_open(config: Config) -> str | None:
+        if config.principals or host in LOOPBACK:
+            return None
+        return f"without principals HTTP is served on loopback only, not on {host}"
+
+    def terms() -> HttpTerms:
+        return HttpTerms(bool(assembly.config.principals), assembly.config.max_arguments_bytes)
+
+    refusal = too_open(assembly.config)
+    if refusal is not None:
+        raise EngineError(f"{refusal}; add `principals:` to {engine.path}, or serve on 127.0.0.1")
+    engine.conditions.append(too_open)
     listening = _listen(host, port)
     app = build_app(
         assembly.agent,
         assembly.admin,
-        assembly.tokens,
-        agents_need_a_token=principals_known,
+        assembly.people.tokens,
         host=host,
-        max_arguments_bytes=engine.config.max_arguments_bytes,
+        terms=terms,
         is_ready=assembly.is_ready,
     )
     server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))

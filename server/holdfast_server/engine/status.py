@@ -1,6 +1,7 @@
 """How an engine is, for `holdfast doctor` and whoever asks over the admin endpoint."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,7 +13,7 @@ from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.downstream.spec import HttpSpec, StdioSpec
 
 
-async def engine_status(assembly: Assembly, mode: str, connections: int, warnings: tuple[str, ...]) -> Json:
+async def engine_status(assembly: Assembly, mode: str, connections: int, warnings: Sequence[str]) -> Json:
     """The engine, its downstreams, its catalog and its store, as one JSON object."""
     health = await assembly.store.health()
     return {
@@ -24,6 +25,7 @@ async def engine_status(assembly: Assembly, mode: str, connections: int, warning
             "connections": connections,
             "config": str(assembly.config.path),
             "config_sha256": assembly.config.digest,
+            "config_loaded_at": iso(assembly.in_force.loaded_at),
         },
         "downstreams": [_downstream(name, downstream) for name, downstream in assembly.downstreams.items()],
         "tools": [

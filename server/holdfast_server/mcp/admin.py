@@ -116,6 +116,12 @@ DEFINITIONS: tuple[Json, ...] = (
     ),
     _tool("engine_status", "How the engine, its downstreams and its store are.", {}, reads=True),
     _tool(
+        "engine_reload",
+        "Bring the config file as it is now into the running engine, and say what changed. A file with problems "
+        "changes nothing.",
+        {},
+    ),
+    _tool(
         "engine_stop",
         "Drain and stop the engine. What waits, waits on in the store.",
         {"drain_s": {"type": "number", "minimum": 0, "maximum": 600, "default": 10}},
@@ -128,6 +134,14 @@ class EngineControl:
 
     async def status(self) -> Json:
         """Everything `holdfast doctor` shows of a living engine."""
+        raise NotImplementedError
+
+    async def reload(self) -> Json:
+        """Exchange the config for the file as it is now; what changed.
+
+        Raises `ConfigError` with every problem of the file, and where it changes what a running engine cannot; then
+        nothing has changed.
+        """
         raise NotImplementedError
 
     def stop(self, drain_s: float) -> None:
@@ -155,8 +169,13 @@ class AdminToolset:
             "cancel_call": self._cancel_call,
             "resolve_call": self._resolve_call,
             "engine_status": self._engine_status,
+            "engine_reload": self._engine_reload,
             "engine_stop": self._engine_stop,
         }
+
+    def admit(self, roles: frozenset[str]) -> None:
+        """Let in whoever holds one of `roles`, and nobody else."""
+        self._roles = roles
 
     def admits(self, principal: Principal) -> bool:
         """Whether `principal` may use the admin endpoint: it holds an approving role, or is an admin."""
@@ -266,12 +285,20 @@ class AdminToolset:
     async def _engine_status(self, person: Principal, arguments: Json) -> Json:
         return await self._control.status()
 
+    async def _engine_reload(self, person: Principal, arguments: Json) -> Json:
+        _require_admin(person, "reload the config")
+        return await self._control.reload()
+
     async def _engine_stop(self, person: Principal, arguments: Json) -> Json:
-        if ADMIN_ROLE not in person.roles:
-            raise AccessDenied(f"{person.id} may not stop the engine: that takes the role {ADMIN_ROLE}.")
+        _require_admin(person, "stop the engine")
         drain_s = float(arguments.get("drain_s", 10))
         self._control.stop(drain_s)
         return {"stopping": True, "drain_s": drain_s}
+
+
+def _require_admin(person: Principal, wish: str) -> None:
+    if ADMIN_ROLE not in person.roles:
+        raise AccessDenied(f"{person.id} may not {wish}: that takes the role {ADMIN_ROLE}.")
 
 
 def _tenant_of(person: Principal) -> str | None:

@@ -8,12 +8,20 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from holdfast_server.mcp import meta
+from holdfast_server.mcp.client_profile import meta_of, profile_of
+from holdfast_server.mcp.rounds import asker, brought
 from holdfast_store.model.values import Principal
+from holdfast_tools.client import Listener
 from holdfast_tools.request import CallRequest
 
 
-def decode_call(ctx: ServerRequestContext[Any, Any], principal: Principal) -> CallRequest:
-    """The `tools/call` in `ctx`. Raises `MCPError` (-32602) where name or arguments are not of the right shape."""
+def decode_call(
+    ctx: ServerRequestContext[Any, Any], principal: Principal, listener: Listener | None = None
+) -> CallRequest:
+    """The `tools/call` in `ctx`, of which `listener` is to hear.
+
+    Raises `MCPError` (-32602) where name or arguments are not of the right shape.
+    """
     params = ctx.params or {}
     name = params.get("name")
     arguments = params.get("arguments")
@@ -23,8 +31,9 @@ def decode_call(ctx: ServerRequestContext[Any, Any], principal: Principal) -> Ca
         arguments = {}
     if not isinstance(arguments, dict):
         raise MCPError(INVALID_PARAMS, f"the arguments of {name} must be an object")
-    carried = params.get("_meta")
-    carried = carried if isinstance(carried, Mapping) else {}
+    carried = meta_of(ctx)
+    client = profile_of(ctx)
+    input_responses, request_state = brought(ctx)
     return CallRequest(
         principal=principal,
         tool=name,
@@ -33,6 +42,11 @@ def decode_call(ctx: ServerRequestContext[Any, Any], principal: Principal) -> Ca
         client_call_id=_text(carried, meta.CLIENT_CALL_ID),
         run=_text(carried, meta.RUN),
         traceparent=_text(carried, meta.TRACEPARENT) or _header(ctx, meta.TRACEPARENT),
+        client=client,
+        listener=listener,
+        input_responses=input_responses,
+        request_state=request_state,
+        ask=asker(ctx, client),
     )
 
 

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast_server.mcp.render import render, standing, text_result
+from holdfast_server.mcp.render import standing, text_result
+from holdfast_server.mcp.results import Results
+from holdfast_server.mcp.tasks.waiting import told_meanwhile
 from holdfast_store.contract import CallFilter, Store
 from holdfast_store.model.lifecycle import State
-from holdfast_store.model.values import Call, Json
+from holdfast_store.model.values import Call, Json, Principal
 from holdfast_tools.gateway import Gateway
 from holdfast_tools.operations import Operations
 from holdfast_tools.request import CallRequest, RefusedArguments, Reply
@@ -17,6 +19,8 @@ PREFIX = "holdfast__"
 
 LONGEST_WAIT_S = 600.0
 LISTED = 50
+LISTED_RESULT_BYTES = 8 * 1024
+"""The most that one result takes in a list; `get_task` has more of it."""
 
 OnItsWay = Callable[[], None] | None
 
@@ -107,8 +111,9 @@ class _Arguments:
 class Handles:
     """The five plain tools. A call of another principal is indistinguishable from none."""
 
-    def __init__(self, store: Store, gateway: Gateway, operations: Operations) -> None:
+    def __init__(self, store: Store, gateway: Gateway, operations: Operations, results: Results) -> None:
         self._store = store
+        self._results = results
         self._gateway = gateway
         self._operations = operations
         self._schemas = {d["name"]: ToolSchema.compile(d["inputSchema"], strict=True) for d in DEFINITIONS}
@@ -128,6 +133,10 @@ class Handles:
         """Whether `name` is one of these tools."""
         return name.startswith(PREFIX) and name.removeprefix(PREFIX) in self._tools
 
+    async def find(self, task_id: str, principal: Principal) -> Call:
+        """The call of this id. Raises `NotFound` for another principal's exactly as for none."""
+        return await self._operations.own_call(task_id, principal)
+
     async def call(self, request: CallRequest) -> tuple[Json, OnItsWay]:
         """Raises `InvalidArguments`, `NotFound`, `WrongState`."""
         problems = self._schemas[request.tool].problems(request.arguments)
@@ -136,14 +145,16 @@ class Handles:
         return await self._tools[request.tool.removeprefix(PREFIX)](_Arguments(request))
 
     async def _get(self, arguments: _Arguments) -> tuple[Json, OnItsWay]:
-        return self._answer(await self._own(arguments))
+        return self._answer(arguments, await self._own(arguments))
 
     async def _wait(self, arguments: _Arguments) -> tuple[Json, OnItsWay]:
         call = await self._own(arguments)
         if not call.ended:
             timeout_s = float(arguments.get("timeout_s") if arguments.get("timeout_s") is not None else 4)
-            call = await self._gateway.wait_until_ended(call.id, timeout_s) or call
-        return self._answer(call)
+            request = arguments.request
+            async with told_meanwhile(lambda: self._own(arguments), request.listener, timeout_s):
+                call = await self._gateway.wait_until_ended(call.id, timeout_s, ask=request.ask) or call
+        return self._answer(arguments, call)
 
     async def _list(self, arguments: _Arguments) -> tuple[Json, OnItsWay]:
         principal = arguments.request.principal
@@ -159,38 +170,41 @@ class Handles:
         if page.cursor is not None:
             lines.append(f"(the newest {LISTED}; name a run or a status to see others)")
         result = text_result("\n".join(lines))
-        result["structuredContent"] = {"tasks": [_entry(call) for call in page.items]}
+        result["structuredContent"] = {"tasks": [self._entry(arguments, call) for call in page.items]}
         return result, lambda: self._delivered_all(page.items)
 
     async def _cancel(self, arguments: _Arguments) -> tuple[Json, OnItsWay]:
         call = await self._own(arguments)
-        return self._answer(await self._operations.cancel(call, arguments.request.principal))
+        return self._answer(arguments, await self._operations.cancel(call, arguments.request.principal))
 
     async def _resume(self, arguments: _Arguments) -> tuple[Json, OnItsWay]:
         call = await self._own(arguments)
         reply = await self._operations.resume(call, arguments.request.principal, admin=False)
-        return render(reply), lambda: self._gateway.delivered(reply)
+        return self._rendered(arguments, reply), lambda: self._gateway.delivered(reply)
 
     async def _own(self, arguments: _Arguments) -> Call:
-        return await self._operations.own_call(arguments.task_id, arguments.request.principal)
+        return await self.find(arguments.task_id, arguments.request.principal)
 
     def _delivered_all(self, calls: Sequence[Call]) -> None:
         for call in calls:
             self._gateway.delivered(Reply(call))
 
-    def _answer(self, call: Call) -> tuple[Json, OnItsWay]:
+    def _answer(self, arguments: _Arguments, call: Call) -> tuple[Json, OnItsWay]:
         reply = Reply(call)
-        return render(reply), lambda: self._gateway.delivered(reply)
+        return self._rendered(arguments, reply), lambda: self._gateway.delivered(reply)
+
+    def _rendered(self, arguments: _Arguments, reply: Reply, at_most: int | None = None) -> Json:
+        version = arguments.request.client.protocol_version
+        return self._results.render(reply, protocol_version=version, at_most=at_most)
+
+    def _entry(self, arguments: _Arguments, call: Call) -> Json:
+        entry: Json = {"task_id": call.id, "tool": call.tool, "status": call.state.value, "run": call.run}
+        if call.ended:
+            entry["result"] = self._rendered(arguments, Reply(call), LISTED_RESULT_BYTES)
+        return entry
 
 
 def _line(call: Call) -> str:
     if not call.ended:
         return standing(call).split(":", 1)[0].lower()
     return call.state.value
-
-
-def _entry(call: Call) -> Json:
-    entry: Json = {"task_id": call.id, "tool": call.tool, "status": call.state.value, "run": call.run}
-    if call.ended:
-        entry["result"] = render(Reply(call))
-    return entry

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
@@ -14,6 +15,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from holdfast_server.mcp.tokens import TokenDirectory
 
@@ -23,25 +25,43 @@ BODY_OVERHEAD_BYTES = 64 * 1024
 """What a request may carry beyond its arguments: names, `_meta`, the envelope."""
 
 
+@dataclass(frozen=True, slots=True)
+class HttpTerms:
+    """What the config in force says of HTTP: asked for with each request."""
+
+    agents_need_a_token: bool
+    max_arguments_bytes: int
+
+
+class _Endpoint:
+    """One MCP endpoint, behind a token where the terms of the moment want one."""
+
+    def __init__(self, manager: StreamableHTTPSessionManager, terms: Callable[[], HttpTerms], *, always: bool) -> None:
+        self._manager = manager
+        self._terms = terms
+        self._always = always
+        self._open = StreamableHTTPASGIApp(manager)
+        self._guarded = RequireAuthMiddleware(self._open, [])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        terms = self._terms()
+        self._manager.asgi_app.max_body_size = terms.max_arguments_bytes + BODY_OVERHEAD_BYTES
+        guarded = self._always or terms.agents_need_a_token
+        await (self._guarded if guarded else self._open)(scope, receive, send)
+
+
 def build_app(
     agent: Server[Any],
     admin: Server[Any],
     tokens: TokenDirectory,
     *,
-    agents_need_a_token: bool,
     host: str,
-    max_arguments_bytes: int,
+    terms: Callable[[], HttpTerms],
     is_ready: Callable[[], bool],
 ) -> Starlette:
     """The ASGI application of `serve --http`. On loopback it also refuses foreign Host and Origin headers."""
     security = _loopback_only() if host in LOOPBACK else None
-    limit = max_arguments_bytes + BODY_OVERHEAD_BYTES
-    agents, admins = (
-        StreamableHTTPSessionManager(app=server, security_settings=security, max_request_body_size=limit)
-        for server in (agent, admin)
-    )
-    open_endpoint = StreamableHTTPASGIApp(agents)
-    agent_endpoint = RequireAuthMiddleware(open_endpoint, []) if agents_need_a_token else open_endpoint
+    agents, admins = (StreamableHTTPSessionManager(app=server, security_settings=security) for server in (agent, admin))
 
     async def healthz(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -59,8 +79,8 @@ def build_app(
 
     return Starlette(
         routes=[
-            Route("/mcp", endpoint=agent_endpoint),
-            Route("/admin/mcp", endpoint=RequireAuthMiddleware(StreamableHTTPASGIApp(admins), [])),
+            Route("/mcp", endpoint=_Endpoint(agents, terms, always=False)),
+            Route("/admin/mcp", endpoint=_Endpoint(admins, terms, always=True)),
             Route("/healthz", endpoint=healthz, methods=["GET"]),
             Route("/readyz", endpoint=readyz, methods=["GET"]),
         ],

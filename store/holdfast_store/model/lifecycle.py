@@ -32,9 +32,10 @@ class Event(StrEnum):
     SETTLE = "settle"  # the downstream answered with a result
     FAIL = "fail"  # the downstream answered with an error, or no attempt is left
     RETRY = "retry"  # another attempt follows after a pause
-    LOSE = "lose"  # sent, and the answer is lost
+    LOSE = "lose"  # sent, and the answer is lost, or the downstream's own task that would tell can be watched no more
     ASK = "ask"  # the downstream wants input from the requester
-    ANSWER = "answer"  # the requester gave it
+    ANSWER = "answer"  # the requester gave it, for the next attempt
+    CONTINUE = "continue"  # the requester gave it, and the attempt that asked goes on
     APPROVE = "approve"  # the quorum is reached
     REJECT = "reject"  # a person said no
     EXPIRE = "expire"  # nobody decided, answered or started it in time
@@ -71,6 +72,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(Event.EXPIRE, State.QUEUED, State.FAILED),
     Transition(Event.PARK, State.QUEUED, State.WAITING_FOR_APPROVAL),
     Transition(Event.CANCEL, State.QUEUED, State.CANCELLED),
+    Transition(Event.LOSE, State.QUEUED, State.IN_DOUBT, fenced=True),
     Transition(Event.SETTLE, State.RUNNING, State.DONE, fenced=True),
     Transition(Event.FAIL, State.RUNNING, State.FAILED, fenced=True),
     Transition(Event.RETRY, State.RUNNING, State.QUEUED, fenced=True),
@@ -84,6 +86,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(Event.EXPIRE, State.WAITING_FOR_APPROVAL, State.FAILED),
     Transition(Event.CANCEL, State.WAITING_FOR_APPROVAL, State.CANCELLED),
     Transition(Event.ANSWER, State.WAITING_FOR_INPUT, State.QUEUED),
+    Transition(Event.CONTINUE, State.WAITING_FOR_INPUT, State.RUNNING),
+    Transition(Event.SETTLE, State.WAITING_FOR_INPUT, State.DONE, fenced=True),
+    Transition(Event.FAIL, State.WAITING_FOR_INPUT, State.FAILED, fenced=True),
+    Transition(Event.RETRY, State.WAITING_FOR_INPUT, State.QUEUED, fenced=True),
+    Transition(Event.LOSE, State.WAITING_FOR_INPUT, State.IN_DOUBT, fenced=True),
     Transition(Event.EXPIRE, State.WAITING_FOR_INPUT, State.FAILED),
     Transition(Event.CANCEL, State.WAITING_FOR_INPUT, State.CANCELLED),
     Transition(Event.RESOLVE_DONE, State.IN_DOUBT, State.DONE),

@@ -72,6 +72,43 @@ class Outcome:
         return str(self.payload.get("message", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a downstream asked the requester in the midst of a call, and what was answered so far.
+
+    `number` counts the rounds of a call from 1; 0 carries answers that the requester gave unasked. `requests` and
+    `answers` are wire objects by the downstream's own keys, `state` is its opaque `requestState`. `attached`: the
+    attempt that asked is still under way, and the answers go to it; else they go with the next attempt.
+    """
+
+    number: int
+    requests: Json = field(default_factory=dict)
+    state: str | None = None
+    answers: Json = field(default_factory=dict)
+    attached: bool = False
+
+    @property
+    def unanswered(self) -> Json:
+        """The requests that have no answer yet."""
+        return {key: request for key, request in self.requests.items() if key not in self.answers}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTask:
+    """The downstream's own task for a call: watched, also after a restart, instead of calling again.
+
+    `answered` are the keys of its input requests that it was given answers to; rounds up to number `after_round` were
+    not its own. `poll_s` is how often it wants to be asked. `core`: it is one of 2025-11-25, whose questions come as
+    requests to whoever waits for its result.
+    """
+
+    id: str
+    poll_s: float | None = None
+    answered: tuple[str, ...] = ()
+    after_round: int = 0
+    core: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCall:
     """What is known of a call when it is admitted, and never changes afterwards.
@@ -80,7 +117,8 @@ class NewCall:
     downstream's command or url; only a downstream with that identity runs the call. `definition` is the digest of the
     tool's pinned definition. `fingerprint` is the SHA-256 of the canonical requested arguments. `retry_safe` says
     that an attempt whose answer is lost may be sent again. `requesters` are the principals that may not approve it.
-    `traceparent` is the caller's, handed on to the downstream. `deadline_s` counts from admission.
+    `traceparent` is the caller's, handed on to the downstream. `deadline_s` counts from admission. `client` is what
+    the calling client said of itself; a downstream is told the same, however much later the call is sent.
     """
 
     id: str
@@ -102,6 +140,7 @@ class NewCall:
     rules: tuple[str, ...] = ()
     resumes: str | None = None
     deadline_s: float | None = None
+    client: Json | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +150,8 @@ class Call(NewCall):
     `fence` is the number of the last claimed attempt, 0 before the first; a write of a runner is valid only with the
     current one. `failures` counts attempts answered with an error, `losses` attempts whose answer was lost.
     `delivered`: the outcome was written to the client before any cancel was seen. `handled`: the client was given
-    the call's id. `note` says to people what is waited for.
+    the call's id. `note` says to people what is waited for. `round` is the last round of input; answered in full
+    wherever the state is not `waiting_for_input`. `remote_task` is what the downstream made of the current attempt.
     """
 
     state: State
@@ -132,6 +172,8 @@ class Call(NewCall):
     cancel_requested: bool = False
     approval_id: str | None = None
     note: str | None = None
+    round: Round | None = None
+    remote_task: RemoteTask | None = None
 
     @property
     def ended(self) -> bool:
@@ -229,7 +271,10 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class CatalogRecord:
-    """The tools of one downstream as last seen, kept so that the next start answers at once."""
+    """What one downstream offers as last seen, kept so that the next start answers at once.
+
+    `capabilities` is what it declared, as on the wire; None where that was not kept.
+    """
 
     downstream: str
     identity: str
@@ -237,3 +282,4 @@ class CatalogRecord:
     tools: tuple[Json, ...]
     seen_at: float
     instructions: str | None = None
+    capabilities: Json | None = None

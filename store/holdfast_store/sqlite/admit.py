@@ -15,6 +15,7 @@ from holdfast_store.contract import (
 )
 from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition, transition
 from holdfast_store.model.values import UNDISPATCHED, Call, NewApproval, NewCall, Outcome, OutcomeKind
+from holdfast_store.sqlite.advance import attach
 from holdfast_store.sqlite.ask import ask, check_decidable
 from holdfast_store.sqlite.rows import call_from, new_call_fields, new_call_values, to_json
 from holdfast_store.sqlite.statements import load
@@ -42,7 +43,8 @@ def holds_key(call: Call, now: float, retention: Retention) -> bool:
     """Whether the key of `call` is still taken: open, replayable or a tombstone; early free if never dispatched."""
     if call.ended_at is None or call.outcome is None:
         return True
-    dispatched = call.outcome.kind not in UNDISPATCHED or call.failures + call.losses > 0
+    went_on = call.remote_task is not None or (call.round is not None and call.round.number > 0)
+    dispatched = went_on or call.outcome.kind not in UNDISPATCHED or call.failures + call.losses > 0
     span_s = retention.replay_s + retention.tombstone_s if dispatched else retention.undispatched_s
     return now < call.ended_at + span_s
 
@@ -118,6 +120,8 @@ def _insert(tx: Transaction, write: Admit, row: Transition) -> Call:
     else:
         seq = _insert_ended(tx, call, call.outcome)
     detail = {**write.detail, "note": write.note} if write.note else write.detail
+    if call.round is not None:
+        attach(tx, seq, call)
     if parked is not None:
         ask(tx, seq, parked)
         detail = {**detail, "approval_id": parked.id}
@@ -140,6 +144,7 @@ def _new_call(write: Admit, row: Transition, now: float) -> Call:
         ended_at=None if write.outcome is None else now,
         approval_id=None if approval is None else approval.id,
         note=write.note,
+        round=write.round,
     )
 
 

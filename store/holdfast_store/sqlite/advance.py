@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition
 from holdfast_store.model.values import ApprovalStatus, Call, Json
-from holdfast_store.sqlite.rows import Found, call_from, to_json
+from holdfast_store.sqlite.rows import Found, attached_values, call_from, to_json
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction
 
-_MOVE = load("calls")["move"]
+_MOVE, _ATTACH = load("calls")["move"], load("calls")["attach"]
+_ATTACHED = frozenset({"client", "round", "remote_task"})
 _END_PENDING = load("approvals")["end_pending"]
 
 _ENDED_BY = {
@@ -46,11 +47,18 @@ def advance(tx: Transaction, step: Step) -> Call | None:
     call = _stepped(tx, step)
     if not _update(tx, step, call):
         return None
+    if not _ATTACHED.isdisjoint(step.changes):
+        attach(tx, found.seq, call)
     if row.source is State.WAITING_FOR_APPROVAL:
         _end_pending_approval(tx, found.seq, _ENDED_BY.get(row.event, ApprovalStatus.CANCELLED))
     detail = {**step.detail, "note": call.note} if call.note else step.detail
     tx.append(found.seq, row.event.value, row.target.value, call.fence, step.actor, detail)
     return call
+
+
+def attach(tx: Transaction, seq: int, call: Call) -> None:
+    """Write who answers `call`, its round and its remote task, as they stand in it."""
+    tx.connection.execute(_ATTACH, (*attached_values(call), seq))
 
 
 def _stepped(tx: Transaction, step: Step) -> Call:

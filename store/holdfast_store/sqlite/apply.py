@@ -11,9 +11,12 @@ from typing import Any
 
 from holdfast_store.contract import (
     Admit,
+    Answer,
     Claim,
     Decide,
     Expire,
+    Follow,
+    KeepSecret,
     Mark,
     Move,
     Note,
@@ -28,8 +31,9 @@ from holdfast_store.contract import (
 )
 from holdfast_store.sqlite.admit import admit, record
 from holdfast_store.sqlite.decide import decide
-from holdfast_store.sqlite.keep import mark, note, purge, renew, save_catalog
+from holdfast_store.sqlite.keep import keep_secret, mark, note, purge, renew, save_catalog
 from holdfast_store.sqlite.move import claim, move
+from holdfast_store.sqlite.rounds import answer, follow
 from holdfast_store.sqlite.sweep import expire, recover
 from holdfast_store.sqlite.transaction import Transaction
 
@@ -41,6 +45,8 @@ _APPLIERS: dict[type, Callable[[Transaction, Any], WriteResult]] = {
     Record: record,
     Claim: claim,
     Move: move,
+    Answer: answer,
+    Follow: follow,
     Decide: decide,
     Renew: renew,
     Mark: mark,
@@ -49,6 +55,7 @@ _APPLIERS: dict[type, Callable[[Transaction, Any], WriteResult]] = {
     Expire: expire,
     Purge: purge,
     SaveCatalog: save_catalog,
+    KeepSecret: keep_secret,
 }
 
 

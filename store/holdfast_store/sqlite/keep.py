@@ -1,6 +1,6 @@
-"""The writes that move nothing: Renew, Mark, Note, SaveCatalog, and Purge, which forgets."""
+"""The writes that move nothing: Renew, Mark, Note, SaveCatalog, KeepSecret, and Purge, which forgets."""
 
-from holdfast_store.contract import Count, Mark, Moved, Note, Purge, Renew, SaveCatalog, Stale
+from holdfast_store.contract import Count, KeepSecret, Kept, Mark, Moved, Note, Purge, Renew, SaveCatalog, Stale
 from holdfast_store.sqlite.rows import call_from, to_json
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction
@@ -15,6 +15,7 @@ _FORGET = (
     _CALLS["forget"],
 )
 _SAVE_CATALOG = load("catalogs")["save"]
+_KEEP_SECRET, _SECRET = load("secrets")["keep"], load("secrets")["get"]
 
 
 def renew(tx: Transaction, write: Renew) -> Count:
@@ -77,5 +78,23 @@ def save_catalog(tx: Transaction, write: SaveCatalog) -> Count:
     """Keep a downstream's tools as last seen, now."""
     record = write.record
     tools = to_json(record.tools)
-    values = (record.downstream, record.identity, record.protocol_version, tools, record.instructions, tx.now)
+    capabilities = None if record.capabilities is None else to_json(record.capabilities)
+    values = (
+        record.downstream,
+        record.identity,
+        record.protocol_version,
+        tools,
+        record.instructions,
+        capabilities,
+        tx.now,
+    )
     return Count(tx.connection.execute(_SAVE_CATALOG, values).rowcount)
+
+
+def keep_secret(tx: Transaction, write: KeepSecret) -> Kept:
+    """Keep a secret unless there is one."""
+    tx.connection.execute(_KEEP_SECRET, (write.name, write.value))
+    row = tx.row(_SECRET, write.name)
+    if row is None:
+        raise ValueError(f"the secret {write.name} was kept and is gone")
+    return Kept(bytes(row[0]))

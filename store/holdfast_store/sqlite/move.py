@@ -7,6 +7,7 @@ from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition, t
 from holdfast_store.model.values import Json
 from holdfast_store.sqlite.advance import Step, advance
 from holdfast_store.sqlite.ask import ask, check_decidable
+from holdfast_store.sqlite.rounds import for_next_attempt, is_open
 from holdfast_store.sqlite.rows import STATES, Found, call_from
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction, earliest
@@ -15,6 +16,9 @@ _TERMS = load("approvals")["terms"]
 
 _FRUITLESS = frozenset({Event.RETRY, Event.FAIL, Event.LOSE})
 """What ends an attempt without a result."""
+
+_BEGUN = frozenset({State.RUNNING, State.WAITING_FOR_INPUT})
+"""Where an attempt may be under way."""
 
 
 def claim(tx: Transaction, write: Claim) -> Moved | Stale:
@@ -40,9 +44,11 @@ def move(tx: Transaction, write: Move) -> Moved | Stale:
     """
     if write.event is Event.CLAIM:
         raise ValueError("a call is claimed by Claim, which carries the lease")
+    if write.event in (Event.ANSWER, Event.CONTINUE):
+        raise ValueError("a round is answered by Answer, which carries the answers")
     found = tx.find(write.call_id)
     row = None if found is None else transition(write.event, STATES[found.state])
-    if found is None or row is None:
+    if found is None or row is None or (write.round_number is not None and not is_open(found, write.round_number)):
         return _stale(found)
     call = advance(tx, _step(tx, write, found, row))
     if call is None:
@@ -81,18 +87,26 @@ def _target(tx: Transaction, write: Move, found: Found, row: Transition) -> tupl
         raise ValueError(f"{write.event} leads to {row.target}: an outcome goes with the end of a call, and only there")
     if (row.target is State.WAITING_FOR_APPROVAL) != (write.approval is not None):
         raise ValueError(f"{write.event} leads to {row.target}: an approval goes with PARK, and only there")
+    if (row.target is State.WAITING_FOR_INPUT) != (write.round is not None):
+        raise ValueError(f"{write.event} leads to {row.target}: a round goes with ASK, and only there")
     if write.approval is not None:
         check_decidable(write.approval)
         expires_at = tx.now + write.approval.expires_in_s
         return {"approval_id": write.approval.id}, earliest(found.deadline_at, expires_at)
     match row.target:
         case State.QUEUED:
-            execute_by = _execute_by(tx, write, found)
+            begun = found.remote_task is not None and not write.sent
+            execute_by = None if begun else _execute_by(tx, write, found)
             not_before = tx.now + write.delay_s if write.event is Event.RETRY and write.delay_s > 0 else None
-            return {"execute_by": execute_by, "not_before": not_before}, earliest(found.deadline_at, execute_by)
+            times = {"execute_by": execute_by, "not_before": not_before}
+            kept = for_next_attempt(found, over=write.sent)
+            return {**times, **kept}, None if begun else earliest(found.deadline_at, execute_by)
+        case State.WAITING_FOR_INPUT if write.round is not None and write.round.attached:
+            lease = {"lease_owner": found.lease_owner, "lease_until": found.lease_until}
+            return {"round": write.round, **lease}, None
         case State.WAITING_FOR_INPUT:
             patience = tx.now + write.delay_s if write.delay_s > 0 else None
-            return {}, earliest(found.deadline_at, patience)
+            return {"round": write.round}, earliest(found.deadline_at, patience)
         case State.IN_DOUBT:
             return {}, None
         case _:
@@ -107,14 +121,18 @@ def _execute_by(tx: Transaction, write: Move, found: Found) -> float | None:
 
 
 def _counters(write: Move, found: Found, row: Transition) -> Mapping[str, int]:
-    if row.source is not State.RUNNING or write.event not in _FRUITLESS:
+    lost = write.lost or write.event is Event.LOSE
+    if write.event not in _FRUITLESS or not (row.source in _BEGUN or write.event is Event.LOSE):
         return {}
-    if write.lost or write.event is Event.LOSE:
+    if lost:
         return {"losses": found.losses + 1}
     return {"failures": found.failures + 1} if write.sent else {}
 
 
 def _detail(write: Move) -> Json:
+    if write.round is not None:
+        asked = {key: request.get("method") for key, request in write.round.requests.items()}
+        return {**write.detail, "round": write.round.number, "asked": asked, "attached": write.round.attached}
     if write.approval is not None:
         return {**write.detail, "approval_id": write.approval.id}
     return {**write.detail, "delay_s": write.delay_s} if write.delay_s > 0 else write.detail

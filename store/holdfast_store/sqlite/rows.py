@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,7 +18,9 @@ from holdfast_store.model.values import (
     NewCall,
     Outcome,
     OutcomeKind,
+    RemoteTask,
     Requirement,
+    Round,
     Verdict,
     VerdictKind,
 )
@@ -80,6 +82,9 @@ class Found(NamedTuple):
     outcome_kind: str | None
     arguments: str
     outcome: str | None
+    client: str | None
+    round: str | None
+    remote_task: str | None
 
 
 def to_json(value: Json | Sequence[Any]) -> str:
@@ -95,6 +100,9 @@ def call_from(row: Row, **changes: object) -> Call:
     fields["state"] = STATES[fields["state"]]
     fields["arguments"] = json.loads(fields["arguments"])
     fields["outcome"] = None if kind is None else Outcome(_OUTCOMES[kind], json.loads(fields["outcome"]))
+    for name, parse in _ATTACHED.items():
+        if fields[name] is not None:
+            fields[name] = parse(json.loads(fields[name]))
     fields["requesters"] = _names(fields["requesters"])
     fields["rules"] = _names(fields["rules"])
     for flag in _FLAGS:
@@ -125,6 +133,16 @@ def new_call_values(call: NewCall) -> tuple[object, ...]:
         call.resumes,
         call.deadline_s,
         to_json(call.arguments),
+        None if call.client is None else to_json(call.client),
+    )
+
+
+def attached_values(call: Call) -> tuple[str | None, str | None, str | None]:
+    """Client, round and remote task as they are stored."""
+    return (
+        None if call.client is None else to_json(call.client),
+        None if call.round is None else to_json(dataclasses.asdict(call.round)),
+        None if call.remote_task is None else to_json(dataclasses.asdict(call.remote_task)),
     )
 
 
@@ -190,8 +208,27 @@ def journal_entry_from(call_id: str, row: Row) -> JournalEntry:
 
 def catalog_from(row: Row) -> CatalogRecord:
     """The record of a row of ``catalogs.sql``."""
-    downstream, identity, protocol_version, tools, instructions, seen_at = row
-    return CatalogRecord(downstream, identity, protocol_version, tuple(json.loads(tools)), seen_at, instructions)
+    downstream, identity, protocol_version, tools, instructions, capabilities, seen_at = row
+    return CatalogRecord(
+        downstream,
+        identity,
+        protocol_version,
+        tuple(json.loads(tools)),
+        seen_at,
+        instructions,
+        None if capabilities is None else json.loads(capabilities),
+    )
+
+
+def _remote_task_from(item: Json) -> RemoteTask:
+    return RemoteTask(**{**item, "answered": tuple(item["answered"])})
+
+
+_ATTACHED: dict[str, Callable[[Json], object]] = {
+    "client": dict,
+    "round": lambda item: Round(**item),
+    "remote_task": _remote_task_from,
+}
 
 
 def _requirement_from(item: Json) -> Requirement:

@@ -52,6 +52,9 @@ class SqliteStore:
         if writes:
             self._committer.commit_soon(writes)
 
+    def retain(self, retention: Retention) -> None:
+        self._retention = retention
+
     async def find_key(
         self, tenant: str, principal: str, downstream: str, original_name: str, key: str
     ) -> Call | Purged | None:

@@ -6,6 +6,7 @@ from holdfast_store.contract import Expire, Recover, Swept
 from holdfast_store.model.lifecycle import Event, State, transition
 from holdfast_store.model.values import Call, Json, Outcome, OutcomeKind
 from holdfast_store.sqlite.advance import Step, advance
+from holdfast_store.sqlite.rounds import for_next_attempt
 from holdfast_store.sqlite.rows import STATES, Found
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import ITSELF, Transaction
@@ -26,17 +27,28 @@ def recover(tx: Transaction, write: Recover) -> Swept:
 
 
 def _take_over(tx: Transaction, write: Recover, found: Found) -> Call | None:
-    losses = found.losses + 1
-    event = Event.LOSE
-    if found.retry_safe:
+    watched = found.remote_task is not None
+    losses = found.losses if watched else found.losses + 1
+    event = Event.RETRY if watched else Event.LOSE
+    if found.retry_safe and not watched:
         event = Event.RETRY if losses < write.max_losses else Event.FAIL
     changes: dict[str, object] = {"losses": losses}
+    if event is Event.RETRY:
+        changes |= for_next_attempt(found, over=not watched)
     if event is Event.FAIL:
         message = f"Its answer was lost {losses} times; no attempt is left."
         changes["outcome"] = Outcome(OutcomeKind.ERROR, {"message": message})
+    if event is Event.LOSE:
+        changes["note"] = _how_lost(found)
     detail = {"recovered_by": write.owner, "lost_owner": found.lease_owner}
-    due_at = found.deadline_at if event is Event.RETRY else None
+    due_at = found.deadline_at if event is Event.RETRY and not watched else None
     return _advance(tx, found, event, detail, changes, due_at)
+
+
+def _how_lost(found: Found) -> str:
+    if STATES[found.state] is State.WAITING_FOR_INPUT:
+        return f"{found.downstream} asked for input in the midst of it, and the question died with the engine"
+    return "the engine that had sent it ended before the answer came"
 
 
 def expire(tx: Transaction, write: Expire) -> Swept:
@@ -71,7 +83,7 @@ def _sentence(tx: Transaction, found: Found) -> str:
         case State.WAITING_FOR_APPROVAL:
             return "Its deadline passed before enough people had decided, so it was not run."
         case State.WAITING_FOR_INPUT:
-            return "What the downstream asked was not answered in time."
+            return f"{found.downstream} asked for input before it went on, and nobody answered in time."
         case _ if found.execute_by is not None and found.execute_by <= tx.now and not late:
             return f"It was approved, but could not start within {span(execute_within_s)}, so it was not run."
         case _:

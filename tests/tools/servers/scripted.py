@@ -22,7 +22,7 @@ SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 CAPABILITIES = {"tools": {"listChanged": True}}
 NAMES = (
     *("echo", "wait", "release", "die", "answer_and_die", "fork", "big", "crowd", "fail", "decline"),
-    *("nan", "not_utf8", "broken", "progress", "change", "close_stdout"),
+    *("nan", "not_utf8", "broken", "progress", "change", "close_stdout", "say"),
 )
 
 
@@ -116,6 +116,10 @@ class Scripted:
     def call_progress(self, request: Any, params: Message) -> None:
         token = params["_meta"]["progressToken"]
         self.notify("notifications/progress", {"progressToken": token, "progress": 1, "total": 2, "message": "half"})
+        self.answer_text(request, "done")
+
+    def call_say(self, request: Any, params: Message) -> None:
+        self.notify("notifications/message", {"level": "error", "data": params["arguments"]["words"]})
         self.answer_text(request, "done")
 
     def call_change(self, request: Any, params: Message) -> None:

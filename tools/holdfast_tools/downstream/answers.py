@@ -41,6 +41,24 @@ def unanswered(name: str, reason: str, exchange: Exchange) -> Attempt:
     return Lost(f"{name}: {reason}") if exchange.sent else NotSent(f"{name}: {reason}")
 
 
+def created_task(answer: Answered) -> str | None:
+    """The id of the task that the downstream made of a call, in either era; None for any other answer."""
+    result = answer.result or {}
+    if answer.core_task:
+        result = result["task"] if isinstance(result["task"], dict) else {}
+    elif result.get("resultType") != "task":
+        return None
+    task_id = result.get("taskId")
+    return task_id if isinstance(task_id, str) else None
+
+
+def declares(capabilities: Any, *path: str) -> bool:
+    """Whether there is a mapping at the end of `path`."""
+    for name in path:
+        capabilities = capabilities.get(name) if isinstance(capabilities, dict) else None
+    return isinstance(capabilities, dict)
+
+
 def finite(value: Any) -> Any:
     """`value` with null for each number that JSON cannot carry (some servers write NaN); itself where there is none."""
     if isinstance(value, float):

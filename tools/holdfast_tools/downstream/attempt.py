@@ -20,10 +20,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The downstream's answer: a wire `result`, or a JSON-RPC `error` (``{"code", "message", "data"?}``)."""
+    """The downstream's answer: a wire `result`, or a JSON-RPC `error` (``{"code", "message", "data"?}``).
+
+    `core_task`: the result is that of creating a task of 2025-11-25, ``{"task": {...}}``, which was asked for.
+    """
 
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    core_task: bool = False
 
 
 Attempt = NotSent | Lost | Answered

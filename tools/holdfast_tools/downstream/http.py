@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from contextvars import Context
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -84,6 +85,11 @@ class _Incoming:
     def __init__(self, stream: ReadStream[SessionMessage | Exception], link: HttpLink) -> None:
         self._stream = stream
         self._link = link
+
+    @property
+    def last_context(self) -> Context | None:
+        """The context of the request on whose response stream the last message came; the SDK handles it therein."""
+        return getattr(self._stream, "last_context", None)
 
     async def receive(self) -> SessionMessage | Exception:
         try:

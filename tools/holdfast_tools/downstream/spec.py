@@ -4,6 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Isolation = Literal["shared", "principal"]
+"""Whether principals may meet in one session, and so in one child process."""
+
+DEFAULT_MAX_SESSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,17 @@ class HttpSpec:
 
 @dataclass(frozen=True, slots=True)
 class DownstreamSpec:
-    """One entry of `mcpServers`. `connect_timeout_s` bounds spawn, handshake and the first listing together."""
+    """One entry of `mcpServers`. `connect_timeout_s` bounds spawn, handshake and the first listing together.
+
+    With `isolation: principal` no two principals share a session, or a child process. `max_sessions` is how many
+    sessions there are at most besides the one connection.
+    """
 
     name: str
     transport: StdioSpec | HttpSpec
     connect_timeout_s: float = 30.0
+    isolation: Isolation = "shared"
+    max_sessions: int = DEFAULT_MAX_SESSIONS
 
     @property
     def identity(self) -> str:

@@ -65,7 +65,7 @@ class ToolSchema:
         Raises BrokenSchema where it is no schema, of an unknown draft, or refers to what it does not hold.
         """
         if not isinstance(schema, dict):
-            raise BrokenSchema(f"the input schema is {type(schema).__name__}, and must be an object")
+            raise BrokenSchema(f"the schema is {type(schema).__name__}, and must be an object")
         dialect = _dialect(schema.get("$schema"))
         try:
             _check_against_meta_schema(schema, dialect)

@@ -43,14 +43,17 @@ class Unknown:
 def marked(schema: Any, *, every_object: bool = False) -> Any:
     """A copy of `schema` that validates alike and marks the objects about whose other names it says something.
 
-    What `contains` describes is one item among others, not their shape: there (`every_object`) all are marked.
+    What `contains` describes is one item among others, not their shape: there (`every_object`) all are marked. What
+    `propertyNames` describes are strings, about which nothing below can say anything.
     """
     if isinstance(schema, list):
         return [marked(item, every_object=every_object) for item in schema]
     if not isinstance(schema, dict):
         return schema
     copy = {
-        key: _within(key, value, partial(marked, every_object=every_object or key == "contains"))
+        key: value
+        if key == "propertyNames"
+        else _within(key, value, partial(marked, every_object=every_object or key == "contains"))
         for key, value in schema.items()
     }
     if any(closer in schema for closer in _CLOSERS) or (every_object and "properties" in schema):

@@ -6,25 +6,25 @@
 seq, id, tenant, principal, tool, downstream, original_name, identity, definition, fingerprint, run, retry_safe,
 requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, state, created_at, updated_at, delivered,
 handled, fence, failures, losses, not_before, deadline_at, execute_by, lease_owner, lease_until, ended_at,
-cancel_requested, approval_id, note, due_at, outcome_kind, arguments, outcome
+cancel_requested, approval_id, note, due_at, outcome_kind, arguments, outcome, client, round, remote_task
 
 -- name: new
 -- What is known of a call when it is admitted, in the order of `new_call_values`.
 id, tenant, principal, tool, downstream, original_name, identity, definition, fingerprint, run, retry_safe,
-requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, arguments
+requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, arguments, client
 
 -- name: insert_open
 INSERT INTO calls (
     {new}, state, created_at, updated_at, fence, deadline_at, lease_owner, lease_until, approval_id, note, key_held,
     due_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_ended
 -- A call that is denied, or has already run when it is recorded.
 INSERT INTO calls (
     {new}, state, created_at, updated_at, fence, failures, delivered, deadline_at, ended_at, note, key_held,
     outcome_kind, outcome
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: by_id
 SELECT {columns} FROM calls WHERE id = ?
@@ -43,15 +43,20 @@ SELECT {columns} FROM calls WHERE resumes = ? AND (ended_at IS NULL OR state = '
 
 -- name: joinable
 -- The newest same call of the same principal that answers for an unkeyed repeat: open and old enough (or with the
--- same client call id), or ended within the window with nobody told. Withdrawn calls had no effect to protect.
+-- same client call id), or ended within the window with nobody told. Withdrawn calls had no effect to protect, nor had
+-- those that answered by asking for input: whoever repeats one wants to be asked. One that asks in the midst of its
+-- attempt, or of the downstream's own task, is under way, and answers for its repeat like any other.
 SELECT {columns} FROM calls
 WHERE key IS NULL AND delivered = 0
     AND fingerprint = :fingerprint AND original_name = :original_name AND principal = :principal
     AND downstream = :downstream AND tenant = :tenant
     AND coalesce(client_call_id, :client_call_id) IS coalesce(:client_call_id, client_call_id)
     AND (
-        (ended_at IS NULL AND (created_at <= :open_since OR client_call_id = :client_call_id))
-        OR (ended_at >= :ended_since AND outcome_kind <> 'cancelled')
+        (ended_at IS NULL
+            AND (state <> 'waiting_for_input' OR round ->> 'attached' OR remote_task IS NOT NULL)
+            AND (created_at <= :open_since OR client_call_id = :client_call_id))
+        OR (ended_at >= :ended_since AND outcome_kind <> 'cancelled'
+            AND (outcome_kind <> 'expired' OR round IS NULL OR remote_task IS NOT NULL))
     )
 ORDER BY seq DESC LIMIT 1
 
@@ -62,19 +67,26 @@ UPDATE calls SET
     execute_by = ?, lease_owner = ?, lease_until = ?, ended_at = ?, approval_id = ?, note = ?, due_at = ?
 WHERE seq = ? AND state = ? AND fence = ?
 
+-- name: attach
+-- What few calls have: who answers, the round of input, the downstream's own task.
+UPDATE calls SET client = ?, round = ?, remote_task = ? WHERE seq = ?
+
 -- name: renew
-UPDATE calls SET lease_until = ? WHERE state = 'running' AND state <> 'done' AND lease_owner = ?
+UPDATE calls SET lease_until = ?
+WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_owner = ?
 
 -- name: mark
 UPDATE calls SET delivered = ?, handled = ?, cancel_requested = ? WHERE seq = ?
 
 -- name: abandoned
--- Running calls of any other owner: for whoever has proof that no other owner lives.
-SELECT {columns} FROM calls WHERE state = 'running' AND state <> 'done' AND lease_owner <> ? ORDER BY seq
+-- Attempts of any other owner: for whoever has proof that no other owner lives.
+SELECT {columns} FROM calls
+WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_owner <> ? ORDER BY seq
 
 -- name: lapsed
--- Running calls whose lease has run out.
-SELECT {columns} FROM calls WHERE state = 'running' AND state <> 'done' AND lease_until <= ? ORDER BY seq
+-- Attempts whose lease has run out.
+SELECT {columns} FROM calls
+WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_until <= ? ORDER BY seq
 
 -- name: overdue
 -- What time alone ends, longest overdue first.
@@ -137,8 +149,10 @@ SELECT {columns} FROM calls INDEXED BY calls_by_state
 WHERE state = :state AND state <> 'done' AND {also} ORDER BY seq DESC LIMIT :limit
 
 -- name: purge_payloads
--- Empty what ended before the given times, unkeyed and keyed; the rows stay.
-UPDATE calls SET payload_kept = 0, arguments = '{}', outcome = '{}'
+-- Empty what ended before the given times, unkeyed and keyed; the rows stay. Of a round its number stays: it says that
+-- the call was sent, so its key is held on.
+UPDATE calls SET payload_kept = 0, arguments = '{}', outcome = '{}', client = NULL,
+    round = CASE WHEN round IS NOT NULL THEN json_object('number', round ->> 'number') END
 WHERE seq IN (
     SELECT seq FROM calls
     WHERE payload_kept = 1 AND (key IS NULL) = 1 AND ended_at IS NOT NULL AND ended_at < :unkeyed_before
