@@ -8,14 +8,17 @@ STAMP := .venv/.installed
 UV_VERSION := 0.13.9
 BUILD_REQUIREMENTS := 'hatchling>=1.27' 'editables>=0.5'
 OURS := server tools policy observe store tests bench examples
-OUTSIDE_PACKAGES := examples bench tests/support tests/house tests/conftest.py
+OUTSIDE_PACKAGES := examples bench tests/conformance tests/support tests/house tests/conftest.py
 ARGS ?=
+# How many tests run at once: most of them wait for processes, so a few more than there are cores do no harm.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench crash simulate lock clean
+.PHONY: help setup demo test check bench conformance crash simulate lock clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## install the locked dependencies and holdfast itself into .venv
 
@@ -42,7 +45,7 @@ demo: setup ## the whole story in under a minute, every line checked
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: setup ## the tests, without those marked as long
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@$(PYTEST) -m "not long" $(ARGS)
 
 check: setup ## what CI runs: format, lint, types, import layers, all tests
 	$(BIN)/ruff format --check $(OURS)
@@ -50,10 +53,13 @@ check: setup ## what CI runs: format, lint, types, import layers, all tests
 	$(BIN)/mypy
 	MYPYPATH=tests:examples $(BIN)/mypy $(OUTSIDE_PACKAGES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: setup ## measure against a direct client, a thin gateway and FastMCP's proxy (ARGS=--quick)
 	@$(BIN)/python -m bench $(ARGS)
+
+conformance: setup ## the official MCP suite, directly and through Holdfast, compared check by check (needs npm)
+	@$(BIN)/python tests/conformance/run.py $(ARGS)
 
 crash: setup ## kill -9 two hundred times under load, and judge every call (ARGS="--kills 20 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash.storm $(ARGS)
