@@ -156,7 +156,8 @@ class ServerShape(Shape):
         ge=1,
         le=MOST_SESSIONS,
         description="How many sessions, and so child processes, there are at most besides the first one. Where all "
-        "are taken, a call waits within its `timeout`, and then fails unsent.",
+        "are taken, a session is ended in which nothing but the answers of calls in doubt is outstanding, and with it "
+        "its child process; else a call waits within its `timeout`, and then fails unsent.",
     )
 
 
