@@ -42,10 +42,14 @@ class PlainClient:
 
     async def request(self, method: str, params: dict[str, Any], timeout_s: float = DEADLINE_S) -> dict[str, Any]:
         """The result of any request; errors as for `call_tool`."""
+        message = {"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params}
+        return await self.send(json.dumps(message).encode(), timeout_s)
+
+    async def send(self, line: bytes, timeout_s: float = DEADLINE_S) -> dict[str, Any]:
+        """The result of the request on `line`, whose id has to be the next one, `next_id`."""
+        answer = self._waiting[self.next_id] = asyncio.get_running_loop().create_future()
         self._sent += 1
-        request = self._sent
-        answer = self._waiting[request] = asyncio.get_running_loop().create_future()
-        await self._write({"jsonrpc": "2.0", "id": request, "method": method, "params": params})
+        await self._write(line)
         async with asyncio.timeout(timeout_s):
             message = await answer
         if "error" in message:
@@ -53,13 +57,18 @@ class PlainClient:
         result: dict[str, Any] = message["result"]
         return result
 
-    async def notify(self, method: str) -> None:
-        await self._write({"jsonrpc": "2.0", "method": method})
+    @property
+    def next_id(self) -> int:
+        """The id of the next request."""
+        return self._sent + 1
 
-    async def _write(self, message: dict[str, Any]) -> None:
+    async def notify(self, method: str) -> None:
+        await self._write(json.dumps({"jsonrpc": "2.0", "method": method}).encode())
+
+    async def _write(self, line: bytes) -> None:
         if self._process.stdin is None:
             raise Unanswered("the server was started without stdin")
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.write(line + b"\n")
         await self._process.stdin.drain()
 
     async def read(self) -> None:

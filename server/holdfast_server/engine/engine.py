@@ -25,6 +25,7 @@ from holdfast_server.mcp.admin import EngineControl
 from holdfast_server.mcp.caller import Caller
 from holdfast_server.mcp.payloads import iso
 from holdfast_server.mcp.stream import serve_stream
+from holdfast_server.mcp.wire import longest_message
 from holdfast_server.version import VERSION
 from holdfast_store.model.errors import EngineError, HoldfastError
 from holdfast_store.model.values import LOCAL, Json, Principal
@@ -173,7 +174,8 @@ class Engine(EngineControl):
         await writer.drain()
         if caller is not None:
             server = self.assembly.admin if hello.endpoint == ADMIN else self.assembly.agent
-            await serve_stream(server, caller, read_lines(reader), writer, self.drained)
+            lines = read_lines(reader, longest_message(self.assembly.config.max_arguments_bytes))
+            await serve_stream(server, caller, lines, writer, self.drained)
 
 
 def _hello_of(config: Config) -> Hello:

@@ -148,12 +148,12 @@ class SocketListener:
         return Answer(os.getpid(), self._version, ok=False, error=reason).line()
 
 
-async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The lines that arrive, each with its newline, of any length, in linear time. An unfinished last one is dropped.
+async def read_lines(reader: asyncio.StreamReader, limit: int | None = None) -> AsyncIterator[bytes]:
+    """The lines that arrive, each with its newline, in linear time. An unfinished last one is dropped.
 
-    `StreamReader.readline` refuses lines over the reader's limit; this keeps the limit small and lines free.
+    Of a line with more than `limit` bytes an `Overlong` comes. `StreamReader.readline` would end the connection there.
     """
-    buffer = LineBuffer()
+    buffer = LineBuffer(limit)
     while chunk := await reader.read(CHUNK_BYTES):
         for line in buffer.feed(chunk):
             yield line

@@ -23,6 +23,7 @@ from holdfast_server.engine.signals import reload_signal, stop_signals
 from holdfast_server.engine.takeover import take_over
 from holdfast_server.mcp.caller import Caller
 from holdfast_server.mcp.stream import serve_stream
+from holdfast_server.mcp.wire import longest_message
 from holdfast_store.model.errors import ConfigError, EngineError, HoldfastError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
@@ -119,6 +120,6 @@ async def _serve_stdio(engine: Engine, principal_id: str | None) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_when_asked)
-        lines: AsyncIterator[bytes] = read_lines(reader)
+        lines: AsyncIterator[bytes] = read_lines(reader, longest_message(engine.assembly.config.max_arguments_bytes))
         await serve_stream(engine.assembly.agent, Caller(identify), lines, writer)
         tasks.cancel_scope.cancel()

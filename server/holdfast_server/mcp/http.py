@@ -17,12 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from holdfast_server.mcp.bodies import CheckedBodies
 from holdfast_server.mcp.tokens import TokenDirectory
+from holdfast_server.mcp.wire import longest_message
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-BODY_OVERHEAD_BYTES = 64 * 1024
-"""What a request may carry beyond its arguments: names, `_meta`, the envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +39,17 @@ class _Endpoint:
         self._manager = manager
         self._terms = terms
         self._always = always
-        self._open = StreamableHTTPASGIApp(manager)
+        self._open = CheckedBodies(StreamableHTTPASGIApp(manager), self._limit)
         self._guarded = RequireAuthMiddleware(self._open, [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         terms = self._terms()
-        self._manager.asgi_app.max_body_size = terms.max_arguments_bytes + BODY_OVERHEAD_BYTES
+        self._manager.asgi_app.max_body_size = self._limit()
         guarded = self._always or terms.agents_need_a_token
         await (self._guarded if guarded else self._open)(scope, receive, send)
+
+    def _limit(self) -> int:
+        return longest_message(self._terms().max_arguments_bytes)
 
 
 def build_app(

@@ -19,7 +19,9 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
+from holdfast_server.engine.lines import Overlong
 from holdfast_server.mcp.caller import Caller
+from holdfast_server.mcp.wire import Refused, TooLong, check, id_of
 
 log = logging.getLogger("holdfast.stream")
 
@@ -76,13 +78,17 @@ async def serve_stream(
     """
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-    unanswered = _Unanswered()
+    refusals, unanswered = to_client.clone(), _Unanswered()
 
     async def read() -> None:
-        async with to_server:
+        async with to_server, refusals:
             try:
                 async for line in lines:
-                    item = _parse(line)
+                    try:
+                        item = _parse(line)
+                    except Refused as refused:
+                        await refusals.send(SessionMessage(refused.answer(id_of(line))))
+                        continue
                     unanswered.came_in(item)
                     await to_server.send(item)
                 caller.left.set()
@@ -120,6 +126,10 @@ async def serve_stream(
 
 
 def _parse(line: bytes) -> SessionMessage | Exception:
+    """The message of a line. Raises `Refused` where it is not to be parsed."""
+    if isinstance(line, Overlong):
+        raise TooLong
+    check(line)
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError as error:
