@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio
 from bench.commits import measure_commits
 from bench.contenders import all_contenders, holdfast_config
+from bench.journal import CALLS as PAST_CALLS
+from bench.journal import measure_journal
 from bench.load import Plan, measure
 from bench.parked import CALLS, measure_parked
 from bench.report import as_json, show
@@ -19,8 +21,8 @@ from bench.startup import measure_startup
 from rich.console import Console
 
 GATEWAYS = ("thin", "holdfast", "fastmcp")
-FULL = Plan(rounds=8, burst_s=1.0, warm_up_s=0.2)
-QUICK = Plan(rounds=2, burst_s=0.5, warm_up_s=0.1)
+FULL = Plan(rounds=6, burst_s=0.8, warm_up_s=0.15)
+QUICK = Plan(rounds=1, burst_s=0.4, warm_up_s=0.05)
 
 
 def main() -> int:
@@ -34,15 +36,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="hf-bench-") as name:
         folder = Path(name)
         with all_contenders(folder, options.only) as contenders:
-            console.print(f"calls over HTTP: {', '.join(contender.name for contender in contenders)} ...")
-            results = anyio.run(measure, contenders, plan)
-            startup = commits = parked = None
+            names = ", ".join(contender.name for contender in contenders)
+
+            def progress(done: int, rounds: int) -> None:
+                console.print(f"calls, round {done + 1} of {rounds}: {names} ...")
+
+            results = anyio.run(measure, contenders, plan, progress)
+            startup = commits = parked = journal = None
             if "holdfast" in options.only:
                 console.print("starts on stdio ...")
                 place = folder / "startup"
                 place.mkdir()
-                url = contenders[0].url
-                startup = measure_startup(place, url, holdfast_config(place, url), 3 if options.quick else 10)
+                startup = measure_startup(place, holdfast_config(place, contenders[0].url), 3 if options.quick else 10)
+                place = folder / "journal"
+                place.mkdir()
+                calls = PAST_CALLS // 50 if options.quick else PAST_CALLS
+                journal = measure_journal(place, contenders[0].url, calls, console.print)
         if "holdfast" in options.only:
             console.print("commits ...")
             commits = anyio.run(measure_commits, folder, 2_000 if options.quick else 20_000)
@@ -55,6 +64,9 @@ def main() -> int:
     if parked is not None:
         report["parked"] = parked.as_json()
         console.print(parked.text())
+    if journal is not None:
+        report["journal"] = journal.as_json()
+        console.print(journal.text())
     if options.json:
         json.dump(report, sys.stdout, indent=2)
         print()

@@ -80,7 +80,7 @@ _fingerprints = count()
 async def _caller(store: Store, numbers: Iterator[int]) -> None:
     outcome = Outcome(OutcomeKind.RESULT, {"content": [{"type": "text", "text": "recorded"}]})
     for number in numbers:
-        call = _call(number)
+        call = new_call(number)
         (admitted,) = await store.commit((Admit(call, Event.START, lease=Lease("bench", 30.0)),))
         if not isinstance(admitted, Accepted):
             raise TypeError(f"an admission was answered with {admitted!r}")
@@ -89,7 +89,8 @@ async def _caller(store: Store, numbers: Iterator[int]) -> None:
             raise TypeError(f"a settlement was answered with {settled!r}")
 
 
-def _call(number: int) -> NewCall:
+def new_call(number: int) -> NewCall:
+    """An allowed write like none before it."""
     return NewCall(
         id=new_id(),
         tenant="default",

@@ -1,16 +1,16 @@
-"""Calls over HTTP in the 2026 era, alternating between the contenders so that noise hits them all alike."""
+"""Calls in both eras, over HTTP and stdio, alternating between the contenders so that noise hits them all alike."""
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-from bench.contenders import Contender
+from bench.contenders import Contender, Era, Transport
 from mcp import Client
 
-CALL_TIMEOUT_S = 60.0
 READ, WRITE = "read", "write"
+TOOLS = {READ: "lookup", WRITE: "record"}
 
 
 @dataclass(slots=True)
@@ -37,42 +37,72 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """How the contenders are called: over what, in which protocol era, with how many calls in flight."""
+
+    transport: Transport
+    era: Era
+    in_flight: int
+
+
+LEVELS = (
+    *(Level("HTTP", "2026-07-28", in_flight) for in_flight in (1, 8, 32, 128, 256)),
+    *(Level("HTTP", "2025-11-25", in_flight) for in_flight in (1, 32)),
+    *(Level("stdio", era, in_flight) for era in ("2026-07-28", "2025-11-25") for in_flight in (1, 32)),
+)
+
+SLOW = frozenset({"fastmcp"})
+MOST_FOR_SLOW = 32
+"""A burst lasts until what is in flight is answered: at tens of milliseconds a call that is minutes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """`rounds` times, each contender in turn is called for `burst_s` seconds, with each kind and concurrency."""
+    """`rounds` times, each contender in turn is called for `burst_s` seconds, with each kind and at each level."""
 
     rounds: int
     burst_s: float
     warm_up_s: float
-    in_flight: tuple[int, ...] = (1, 32)
+    levels: tuple[Level, ...] = LEVELS
 
 
-Key = tuple[str, str, int]
-"""Contender, kind, in flight."""
+Key = tuple[str, str, Level]
+"""Contender, kind, level."""
 
 
-async def measure(contenders: Sequence[Contender], plan: Plan) -> dict[Key, Series]:
-    """Run the plan. A call that answers with an error ends it: `RuntimeError`."""
+async def measure(
+    contenders: Sequence[Contender], plan: Plan, progress: Callable[[int, int], None] = lambda done, all_: None
+) -> dict[Key, Series]:
+    """Run the plan; `progress` hears of each round. A call that answers with an error ends it: `RuntimeError`."""
     results: dict[Key, Series] = {}
     numbers = itertools.count()
-    for turn, in_flight, kind in itertools.product(range(plan.rounds), plan.in_flight, (READ, WRITE)):
-        shift = turn % len(contenders)
-        for contender in (*contenders[shift:], *contenders[:shift]):
-            tool = contender.read_tool if kind == READ else contender.write_tool
-            async with Client(contender.url, mode="2026-07-28", read_timeout_seconds=CALL_TIMEOUT_S) as client:
-                await _burst(client, tool, plan.warm_up_s, in_flight, numbers)
-                cpu_before = contender.cpu_s()
-                began = time.perf_counter()
-                latencies = await _burst(client, tool, plan.burst_s, in_flight, numbers)
-                elapsed = time.perf_counter() - began
-                cpu = contender.cpu_s() - cpu_before
-            series = results.setdefault((contender.name, kind, in_flight), Series())
-            series.latencies_s.extend(latencies)
-            series.elapsed_s += elapsed
-            series.cpu_s += cpu
+    for turn in range(plan.rounds):
+        progress(turn, plan.rounds)
+        for level, kind in itertools.product(plan.levels, (READ, WRITE)):
+            shift = turn % len(contenders)
+            for contender in (*contenders[shift:], *contenders[:shift]):
+                if contender.name in SLOW and level.in_flight > MOST_FOR_SLOW:
+                    continue
+                series = results.setdefault((contender.name, kind, level), Series())
+                await _measure_one(contender, level, kind, plan, numbers, series)
     return results
 
 
-async def _burst(client: Client, tool: str, burst_s: float, in_flight: int, numbers: Iterator[int]) -> list[float]:
+async def _measure_one(
+    contender: Contender, level: Level, kind: str, plan: Plan, numbers: Iterator[int], series: Series
+) -> None:
+    tool = contender.tool(TOOLS[kind], level.transport)
+    async with contender.client(level.transport, level.era) as client:
+        await burst(client, tool, plan.warm_up_s, level.in_flight, numbers)
+        cpu_before = contender.cpu_s()
+        began = time.perf_counter()
+        latencies = await burst(client, tool, plan.burst_s, level.in_flight, numbers)
+        series.elapsed_s += time.perf_counter() - began
+        series.cpu_s += contender.cpu_s() - cpu_before
+    series.latencies_s.extend(latencies)
+
+
+async def burst(client: Client, tool: str, burst_s: float, in_flight: int, numbers: Iterator[int]) -> list[float]:
     """Call for `burst_s` with `in_flight` workers, never twice the same; how long each call took, in seconds."""
     latencies: list[float] = []
     until = time.perf_counter() + burst_s

@@ -1,5 +1,6 @@
 """What was measured, as tables for people and as one JSON object for programs."""
 
+import itertools
 import platform
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -7,9 +8,11 @@ from importlib.metadata import version
 from typing import Any
 
 from bench.commits import CommitRates
-from bench.load import READ, WRITE, Key, Series
+from bench.load import READ, WRITE, Key, Level, Series
 from rich.console import Console
 from rich.table import Table
+
+NAMES = {READ: "read-only tool", WRITE: "write tool"}
 
 
 def as_json(
@@ -20,19 +23,21 @@ def as_json(
 ) -> dict[str, Any]:
     """Milliseconds, calls per second, and `x_direct` and `x_thin`: the ratio of the p50 to those contenders'."""
     rows = []
-    for (name, kind, in_flight), series in results.items():
+    for (name, kind, level), series in results.items():
         rows.append(
             {
                 "contender": name,
                 "kind": kind,
-                "in_flight": in_flight,
+                "transport": level.transport,
+                "protocol": level.era,
+                "in_flight": level.in_flight,
                 "calls": len(series.latencies_s),
                 "p50_ms": round(series.percentile_ms(50), 3),
                 "p99_ms": round(series.percentile_ms(99), 3),
                 "calls_per_s": round(series.calls_per_s, 1),
-                "cpu_ms_per_call": round(series.cpu_ms_per_call, 3),
-                "x_direct": _ratio(series, results.get(("direct", kind, in_flight))),
-                "x_thin": _ratio(series, results.get(("thin", kind, in_flight))),
+                "cpu_ms_per_call": _cpu_ms(name, level, series),
+                "x_direct": _ratio(series, results.get(("direct", kind, level))),
+                "x_thin": _ratio(series, results.get(("thin", kind, level))),
             }
         )
     return {
@@ -49,6 +54,12 @@ def as_json(
     }
 
 
+def _cpu_ms(name: str, level: Level, series: Series) -> float | None:
+    """None where the gateway is not the one process that is looked at: on stdio others run in each client's own."""
+    known = name != "direct" and (level.transport == "HTTP" or name == "holdfast")
+    return round(series.cpu_ms_per_call, 3) if known else None
+
+
 def _ratio(series: Series, other: Series | None) -> float | None:
     return round(series.percentile_ms(50) / other.percentile_ms(50), 2) if other else None
 
@@ -60,8 +71,14 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         f"Python {machine['python']}, {machine['system']}, SQLite {machine['sqlite']}; "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
     )
-    for kind, title in ((READ, "read-only tool"), (WRITE, "write tool")):
-        console.print(_calls(report, kind, f"{title}, over HTTP, protocol 2026-07-28"))
+    ways = dict.fromkeys((row["transport"], row["protocol"]) for row in report["calls"])
+    for (transport, protocol), kind in itertools.product(ways, (READ, WRITE)):
+        rows = [
+            row
+            for row in report["calls"]
+            if (row["transport"], row["protocol"], row["kind"]) == (transport, protocol, kind)
+        ]
+        console.print(_calls(rows, report["contenders"], f"{NAMES[kind]}, {transport}, protocol {protocol}"))
     if report["startup_ms"]:
         table = Table(
             "started", "ms, median", title="from start to the first tools/list, on stdio", title_justify="left"
@@ -76,16 +93,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         console.print(table)
 
 
-def _calls(report: Mapping[str, Any], kind: str, title: str) -> Table:
+def _calls(unordered: Sequence[Mapping[str, Any]], contenders: Sequence[str], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("in flight", justify="right")
     table.add_column("contender")
     for heading in ("p50 ms", "p99 ms", "calls/s", "gateway CPU ms/call", "p50 / direct", "p50 / thin"):
         table.add_column(heading, justify="right")
-    rows = sorted(
-        (row for row in report["calls"] if row["kind"] == kind),
-        key=lambda row: (row["in_flight"], report["contenders"].index(row["contender"])),
-    )
+    rows = sorted(unordered, key=lambda row: (row["in_flight"], contenders.index(row["contender"])))
     for before, row in zip([None, *rows], rows, strict=False):
         if before is not None and before["in_flight"] != row["in_flight"]:
             table.add_section()
@@ -95,7 +109,7 @@ def _calls(report: Mapping[str, Any], kind: str, title: str) -> Table:
             f"{row['p50_ms']:.2f}",
             f"{row['p99_ms']:.2f}",
             f"{row['calls_per_s']:,.0f}",
-            f"{row['cpu_ms_per_call']:.2f}" if row["contender"] != "direct" else "",
+            f"{row['cpu_ms_per_call']:.2f}" if row["cpu_ms_per_call"] is not None else "",
             _times(row["x_direct"]),
             _times(row["x_thin"]),
         )

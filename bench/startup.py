@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.contenders import END_TIMEOUT_S, HOLDFAST, environment
+from bench.contenders import END_TIMEOUT_S, HOLDFAST, STDIO_DOWNSTREAM, environment
 
 ANSWER_TIMEOUT_S = 60.0
 
@@ -30,9 +30,9 @@ REQUESTS = (
 )
 
 
-def measure_startup(folder: Path, downstream_url: str, config: Path, tries: int) -> dict[str, float]:
+def measure_startup(folder: Path, config: Path, tries: int) -> dict[str, float]:
     """The median milliseconds of `tries` starts of each kind, by a name for people."""
-    proxy = [sys.executable, "-m", "bench.fastmcp_gateway", downstream_url]
+    proxy = [sys.executable, "-m", "bench.fastmcp_gateway", *STDIO_DOWNSTREAM]
     serve = [str(HOLDFAST), "serve", str(config)]
     stop = [str(HOLDFAST), "engine", "stop", str(config)]
 
@@ -43,7 +43,7 @@ def measure_startup(folder: Path, downstream_url: str, config: Path, tries: int)
         """These starts share nothing that would have to be undone."""
 
     kinds: tuple[tuple[str, Sequence[str], Callable[[], None]], ...] = (
-        ("the downstream itself, no gateway", [sys.executable, "-m", "bench.downstream"], nothing),
+        ("the downstream itself, no gateway", STDIO_DOWNSTREAM, nothing),
         ("FastMCP's proxy", proxy, nothing),
         ("Holdfast, engine cold", serve, stop_engine),
         ("Holdfast, engine live", serve, nothing),

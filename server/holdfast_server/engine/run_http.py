@@ -20,6 +20,9 @@ log = logging.getLogger("holdfast.engine")
 BACKLOG = 2048
 """Connections that may wait to be accepted: from before the address is announced, so that nobody comes too early."""
 
+KEEP_ALIVE_S = 75
+"""How long an idle connection stays open: longer than clients keep theirs, so that none is closed as it is used."""
+
 
 def serve_http(path: Path, host: str, port: int) -> int:
     """The engine in the foreground, over HTTP and the local socket. Takes over from a detached one."""
@@ -62,7 +65,9 @@ async def _serve_http(engine: Engine, host: str, port: int) -> None:
         terms=terms,
         is_ready=assembly.is_ready,
     )
-    server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    server = _Uvicorn(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=KEEP_ALIVE_S)
+    )
 
     async def stop_when_asked() -> None:
         await engine.stopping.wait()
