@@ -61,7 +61,7 @@ bench: setup ## measure against a direct client, a thin gateway and FastMCP's pr
 conformance: setup ## the official MCP suite, directly and through Holdfast, compared check by check (needs npm)
 	@$(BIN)/python tests/conformance/run.py $(ARGS)
 
-crash: setup ## kill -9 two hundred times under load, and judge every call (ARGS="--kills 20 --seed 7")
+crash: setup ## kill -9 a thousand times under load, in half an hour, and judge every call (ARGS="--kills 20 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash.storm $(ARGS)
 
 simulate: setup ## the path of a call under seeded crashes, in virtual time (ARGS="--seeds 10000")

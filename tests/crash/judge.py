@@ -1,154 +1,177 @@
-"""Whether the promises held: what clients were told, what the store says, and what the ledger proves."""
+"""Whether the promises held: what people and clients were told, what the store says, and what the ledger proves.
 
-from __future__ import annotations
+A pure function of the evidence. The rules about states are spelt out here once more, on purpose: the judge must not
+believe the code that it judges.
+"""
 
-import statistics
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
-import anyio
-from mcp import Client
+from crash.evidence import Evidence, StoredCall
+from crash.report import Report
+from support.ledger import Effect
 
-from holdfast_store.contract import CallFilter, Store
-from holdfast_store.model.lifecycle import State
-from holdfast_store.model.values import Call
-from holdfast_store.open import open_store_for_reading
+TERMINAL = frozenset({"done", "failed", "cancelled"})
+UNSETTLED = frozenset({"queued", "running", "waiting_for_approval", "waiting_for_input"})
+CLAIMS = frozenset({"start", "claim"})
 
-if TYPE_CHECKING:
-    from crash.storm import Told
-    from support.workspace import Workspace
+AFTER_AN_EFFECT = {"ledger__fail": frozenset({"failed", "in_doubt"})}
+"""How a call of a tool may stand that had its effect; other tools: done, or in doubt."""
+DONE_OR_IN_DOUBT = frozenset({"done", "in_doubt"})
 
-SETTLE_S = 30.0
-PAGE = 500
-CLOCK_GRAIN_S = 0.05  # a kill is timed just before the signal: a commit that was under way may still land
-UNSETTLED = frozenset({State.QUEUED, State.RUNNING})
+CLOCK_GRAIN_S = 0.05
+"""A kill is timed just before the signal: a commit that was under way may still land."""
 
-
-@dataclass
-class Report:
-    """The figures of one storm. `broken` holds a sentence for every broken promise."""
-
-    kills: int = 0
-    calls: int = 0
-    answers: int = 0
-    restarts_seen: int = 0
-    effects: int = 0
-    parked: int = 0
-    in_doubt: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    stuck: int = 0
-    unjustified_doubts: int = 0
-    hidden_losses: int = 0
-    recovery_s: list[float] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def figures(self) -> dict[str, Any]:
-        """Everything as JSON."""
-        slowest = sorted(self.recovery_s)
-        return {
-            "kills": self.kills,
-            "calls": self.calls,
-            "answers": self.answers,
-            "requests_cut_by_a_kill": self.restarts_seen,
-            "effects": self.effects,
-            "parked": self.parked,
-            "in_doubt": self.in_doubt,
-            "acknowledged_and_lost": self.lost,
-            "effects_twice": self.duplicated,
-            "stuck": self.stuck,
-            "in_doubt_without_a_kill": self.unjustified_doubts,
-            "lost_without_a_doubt": self.hidden_losses,
-            "recovery_median_s": round(statistics.median(slowest), 3) if slowest else None,
-            "recovery_longest_s": round(slowest[-1], 3) if slowest else None,
-            "broken": self.broken,
-        }
-
-    def text(self) -> str:
-        """The figures for people, then the verdict."""
-        lines = [f"{name.replace('_', ' '):<26}{value}" for name, value in self.figures().items() if name != "broken"]
-        return "\n".join([*lines, *(f"BROKEN: {sentence}" for sentence in self.broken or ["nothing"])])
+NAMED = 5
+"""So many offenders are named of each kind."""
 
 
-async def judge(workspace: Workspace, told: Told, killed_at: list[float], recovery_s: list[float]) -> Report:
-    """Let the store settle, then hold every promise against it."""
-    async with Client(workspace.server(), cache=None) as client:
-        await client.list_tools()
-        store = await _open(workspace)
-        try:
-            calls = await _settled(store)
-            report = Report(len(killed_at), len(calls), told.answers, told.restarts_seen, recovery_s=recovery_s)
-            _judge_effects(report, workspace, calls)
-            _judge_what_was_told(report, told, calls)
-            await _judge_doubts(report, store, calls, killed_at)
-        finally:
-            await store.close()
-    report.parked = sum(call.state is State.WAITING_FOR_APPROVAL for call in calls)
+def judge(evidence: Evidence) -> Report:
+    """Hold every promise against the evidence of one house."""
+    report = Report()
+    _count(report, evidence)
+    _judge_effects(report, evidence)
+    _judge_what_was_told(report, evidence)
+    _judge_verdicts(report, evidence)
+    _judge_journal(report, evidence)
+    _judge_doubts(report, evidence)
+    report.unforeseen += evidence.tracebacks
+    if evidence.tracebacks:
+        report.broken.append(f"{evidence.house}: the engine's log has {evidence.tracebacks} tracebacks")
     return report
 
 
-async def _open(workspace: Workspace) -> Store:
-    (path,) = workspace.state_home.glob("holdfast/*/state.db")
-    return await open_store_for_reading(f"sqlite://{path}")
+def _count(report: Report, evidence: Evidence) -> None:
+    for note in evidence.kills:
+        if "killed" in note:
+            report.kills[note["killed"]] += 1
+        else:
+            report.recovery_s[note["recovered"]].append(note["after_s"])
+    for note in evidence.told:
+        report.requests += "asked" in note
+        report.answers += "told" in note
+        report.cut += "cut" in note
+        report.reconnects += "reconnects" in note
+        report.cancelled += note.get("status") == "cancelled"
+    report.calls = len(evidence.calls)
+    report.effects = len(evidence.effects)
+    report.verdicts = sum(note.get("acknowledged", False) for note in evidence.verdicts)
+    report.in_doubt = sum(call.state == "in_doubt" for call in evidence.calls)
 
 
-async def _settled(store: Store) -> list[Call]:
-    """Every call, once none is queued or running any more, or `SETTLE_S` have passed."""
-    with anyio.move_on_after(SETTLE_S):
-        while (await store.list_calls(CallFilter(states=UNSETTLED), 1)).items:
-            await anyio.sleep(0.05)
-    calls: list[Call] = []
-    cursor: str | None = None
-    while True:
-        page = await store.list_calls(CallFilter(), PAGE, cursor)
-        calls.extend(page.items)
-        cursor = page.cursor
-        if cursor is None:
-            return calls
+def _judge_effects(report: Report, evidence: Evidence) -> None:
+    times = Counter(effect.arguments["n"] for effect in evidence.effects)
+    twice = sorted(n for n, count in times.items() if count > 1)
+    report.duplicated += len(twice)
+    _tell(report, evidence, "effects that happened twice", (str(n) for n in twice))
+
+    calls = _by_number(evidence.calls)
+    hidden = [wrong for effect in evidence.effects if (wrong := _hidden(effect, calls[effect.arguments["n"]]))]
+    report.hidden += len(hidden)
+    _tell(report, evidence, "effects whose call says otherwise", hidden)
+
+    done = {effect.arguments["n"] for effect in evidence.effects if effect.done}
+    writes = (call for call in evidence.calls if call.state == "done" and call.tool != "ledger__read")
+    invented = [f"{call.n}" for call in writes if call.n not in done]
+    report.invented += len(invented)
+    _tell(report, evidence, "calls that are done and had no effect", invented)
 
 
-def _judge_effects(report: Report, workspace: Workspace, calls: list[Call]) -> None:
-    effects = workspace.ledger.effects()
-    report.effects = len(effects)
-    times = Counter(effect.arguments["n"] for effect in effects)
-    twice = [n for n, count in times.items() if count > 1]
-    report.duplicated = len(twice)
-    if twice:
-        report.broken.append(f"effects that happened twice: {twice}")
-    by_n = {call.arguments["n"]: call for call in calls if call.tool != "ledger__read"}
-    for effect in effects:
-        call = by_n.get(effect.arguments["n"])
-        if call is None or call.state not in (State.DONE, State.IN_DOUBT):
-            report.hidden_losses += 1
-            state = call.state.value if call is not None else "unknown to the store"
-            report.broken.append(f"effect {effect.arguments['n']} began, and its call is {state}")
+def _hidden(effect: Effect, calls: list[StoredCall]) -> str | None:
+    """What is wrong with the record of an effect; None where nothing is."""
+    n = effect.arguments["n"]
+    allowed = AFTER_AN_EFFECT.get(f"ledger__{effect.tool}", DONE_OR_IN_DOUBT)
+    states = [call.state for call in calls]
+    if not any(state in allowed for state in states):
+        return f"{n} began, and its call is {' and '.join(states) or 'unknown to the store'}"
+    if not effect.done and "in_doubt" not in states:
+        return f"{n} began and was never finished, and its call is {' and '.join(states)}"
+    return None
 
 
-def _judge_what_was_told(report: Report, told: Told, calls: list[Call]) -> None:
-    by_id = {call.id: call for call in calls}
-    gone = sorted(call_id for call_id in told.acknowledged if call_id not in by_id)
-    report.lost = len(gone)
-    if gone:
-        report.broken.append(f"calls that a client was told of, and that are gone: {gone}")
-    for n, call_id in told.done.items():
-        found = by_id.get(call_id)
-        if found is not None and found.state is not State.DONE:
-            report.broken.append(f"call {n} was answered as done and is {found.state.value}")
-    stuck = [call.id for call in calls if call.state in UNSETTLED]
-    report.stuck = len(stuck)
-    if stuck:
-        report.broken.append(f"calls that never settled: {stuck}")
-
-
-async def _judge_doubts(report: Report, store: Store, calls: list[Call], killed_at: list[float]) -> None:
-    for call in calls:
-        if call.state is not State.IN_DOUBT:
+def _judge_what_was_told(report: Report, evidence: Evidence) -> None:
+    by_id = {call.id: call for call in evidence.calls}
+    keyed = {
+        note["asked"]: note["keyed"] or note["tool"] != "ledger__read" for note in evidence.told if "asked" in note
+    }
+    lost, left = set(), set()
+    for note in evidence.told:
+        if note.get("id") is None:
             continue
-        report.in_doubt += 1
-        entries = await store.journal(call.id)
-        claimed = max(entry.at for entry in entries if entry.event in ("start", "claim"))
-        lost = max(entry.at for entry in entries if entry.event == "lose")
-        if not any(claimed <= at + CLOCK_GRAIN_S and at <= lost for at in killed_at):
-            report.unjustified_doubts += 1
-            report.broken.append(f"call {call.id} is in doubt, and no kill lies between its claim and its loss")
+        call = by_id.get(note["id"])
+        if call is None and keyed[note["told"]]:  # of a read without a key no record is promised
+            lost.add(note["id"])
+        elif call is not None and note["status"] in TERMINAL and call.state != note["status"]:
+            left.add(f"{call.id} was {note['status']} and is {call.state}")
+    report.lost += len(lost)
+    report.terminal_left += len(left)
+    _tell(report, evidence, "calls that a client was told of, and that are gone", sorted(lost))
+    _tell(report, evidence, "calls that a client knows to have ended, and that stand otherwise", sorted(left))
+
+    stuck = [f"{call.id} ({call.state})" for call in evidence.calls if call.state in UNSETTLED]
+    unanswered = [f"{note['unanswered']} (no answer)" for note in evidence.told if "unanswered" in note]
+    report.stuck += len(stuck) + len(unanswered)
+    _tell(report, evidence, "calls that never settled", [*stuck, *unanswered])
+
+
+def _judge_verdicts(report: Report, evidence: Evidence) -> None:
+    by_id = {call.id: call for call in evidence.calls}
+    effects = {effect.arguments["n"] for effect in evidence.effects}
+    lost, ignored = set(), set()
+    for note in evidence.verdicts:
+        if not note.get("acknowledged"):
+            continue
+        call = by_id.get(note["decided"])
+        if call is None:
+            lost.add(note["decided"])
+        elif note["verdict"] == "reject" and (call.state != "failed" or call.n in effects):
+            ignored.add(f"{call.id} was rejected and is {call.state}")
+    report.lost += len(lost)
+    report.ignored += len(ignored)
+    _tell(report, evidence, "calls that were decided, and that are gone", sorted(lost))
+    _tell(report, evidence, "verdicts that did not count", sorted(ignored))
+
+
+def _judge_journal(report: Report, evidence: Evidence) -> None:
+    """The journal must end where the call stands, and must not go on behind an end."""
+    left, forged = [], []
+    for call in evidence.calls:
+        states = [entry.state for entry in call.journal]
+        ended = next((at for at, state in enumerate(states) if state in TERMINAL), len(states))
+        if any(state != states[ended] for state in states[ended:]):
+            left.append(f"{call.id}: {' '.join(states)}")
+        if not states or states[-1] != call.state:
+            forged.append(f"{call.id} is {call.state}, and its journal says {states[-1] if states else 'nothing'}")
+    report.terminal_left += len(left)
+    report.forged += len(forged)
+    _tell(report, evidence, "calls that left a terminal state", left)
+    _tell(report, evidence, "calls that stand otherwise than their journal says", forged)
+
+
+def _judge_doubts(report: Report, evidence: Evidence) -> None:
+    """In doubt is only what was claimed when the engine, or its downstream, was killed."""
+    killed_at = [note["at"] for note in evidence.kills if note.get("killed") in ("engine", "downstream")]
+    unjustified = []
+    for call in evidence.calls:
+        if call.state == "in_doubt":
+            claimed = max((entry.at for entry in call.journal if entry.event in CLAIMS), default=float("inf"))
+            lost = max((entry.at for entry in call.journal if entry.event == "lose"), default=float("-inf"))
+            if not any(claimed <= at + CLOCK_GRAIN_S and at <= lost for at in killed_at):
+                unjustified.append(call.id)
+    report.unjustified += len(unjustified)
+    _tell(report, evidence, "calls in doubt without a kill between claim and loss", unjustified)
+
+
+def _by_number(calls: Iterable[StoredCall]) -> dict[int, list[StoredCall]]:
+    """The calls by the effect that they ask for: one each, but nothing here relies on that."""
+    found: dict[int, list[StoredCall]] = defaultdict(list)
+    for call in calls:
+        found[call.n].append(call)
+    return found
+
+
+def _tell(report: Report, evidence: Evidence, what: str, found: Iterable[str]) -> None:
+    offenders = list(found)
+    if offenders:
+        more = f", and {len(offenders) - NAMED} more" if len(offenders) > NAMED else ""
+        report.broken.append(f"{evidence.house}: {what}: {'; '.join(offenders[:NAMED])}{more}")

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from holdfast_server.cli.failures import USAGE, Failure
+from holdfast_server.engine.loading import loading
 
 
 def serve(config: Path, http: str | None, principal: str | None, in_process: bool) -> int:
@@ -13,12 +14,12 @@ def serve(config: Path, http: str | None, principal: str | None, in_process: boo
         raise Failure(f"--http and {other} do not go together; over HTTP the bearer token says who calls", USAGE)
     if http is not None:
         host, port = address(http)
-        from holdfast_server.engine.run_http import serve_http
-
+        with loading():
+            from holdfast_server.engine.run_http import serve_http
         return serve_http(config, host, port)
     if in_process or sys.platform == "win32":
-        from holdfast_server.engine.run import serve_in_process
-
+        with loading():
+            from holdfast_server.engine.run import serve_in_process
         return serve_in_process(config, principal)
     from holdfast_server import shim
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from holdfast_server.engine.run import main_detached
+from holdfast_server.engine.loading import loading
 
 
 def main(arguments: list[str]) -> int:
@@ -11,6 +11,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m holdfast_server.engine CONFIG", file=sys.stderr)
         return 2
+    with loading():
+        from holdfast_server.engine.run import main_detached
     return main_detached(Path(arguments[0]))
 
 

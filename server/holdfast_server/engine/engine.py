@@ -27,9 +27,10 @@ from holdfast_server.mcp.payloads import iso
 from holdfast_server.mcp.stream import serve_stream
 from holdfast_server.mcp.wire import longest_message
 from holdfast_server.version import VERSION
-from holdfast_store.model.errors import EngineError, HoldfastError
+from holdfast_store.contract import Recover, Store
+from holdfast_store.model.errors import EngineError, HoldfastError, StoreError
 from holdfast_store.model.values import LOCAL, Json, Principal
-from holdfast_store.open import open_store, store_path
+from holdfast_store.open import check_before_opening, make_folder, open_store, store_path
 
 log = logging.getLogger("holdfast.engine")
 
@@ -39,6 +40,12 @@ DRAIN_S = 10.0
 
 LAST_ANSWERS_S = 1.0
 """How long it then takes to hand out the answers; who waits for longer is told goodbye."""
+
+RELEASE_S = 5.0
+"""How long the store may take to write down what is left of the calls under way."""
+
+NOBODY = ""
+"""No engine's name: whose leases it does not hold are everybody's."""
 
 
 Condition = Callable[[Config], str | None]
@@ -195,6 +202,7 @@ async def running_engine(config: Config, paths: StatePaths, mode: Mode, wait_s: 
     `wait_s`: how long to wait for an earlier engine of this config to let go. Raises `EngineError` where another
     engine lives or the socket cannot be made, `StoreError` where the store cannot be opened.
     """
+    make_folder(config.store_url)
     owner = Owner.this_process(config.path, mode)
     config_lock, store_lock = OwnerLock(paths.lock, owner), OwnerLock(store_lock_path(config.store_url), owner)
     config_lock.acquire(wait_s)
@@ -213,6 +221,7 @@ async def running_engine(config: Config, paths: StatePaths, mode: Mode, wait_s: 
 async def _serving(config: Config, paths: StatePaths, mode: Mode, lock: OwnerLock) -> AsyncIterator[Engine]:
     engine = Engine(config, paths, mode)
     token = ensure_admin_token(paths.token)
+    check_before_opening(config.store_url)
     store = await open_store(config.store_url, retention=config.retention)
     try:
         digest = hashlib.sha256(token.encode()).hexdigest()
@@ -230,10 +239,21 @@ async def _serving(config: Config, paths: StatePaths, mode: Mode, lock: OwnerLoc
                 with anyio.CancelScope(shield=True):
                     await _drain(engine)
             tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await _release(store)
     finally:
         with anyio.CancelScope(shield=True):
             await store.close()
         log.info("stopped", extra={"config": str(config.path)})
+
+
+async def _release(store: Store) -> None:
+    """Nothing runs any more: what was sent and not answered is in doubt from now on, or queued for the next engine."""
+    try:
+        with anyio.fail_after(RELEASE_S):
+            await store.commit((Recover(NOBODY, takeover=True),))
+    except (StoreError, TimeoutError) as error:
+        log.warning("leases are left to the next engine", extra={"error": str(error)})
 
 
 async def _drain(engine: Engine) -> None:

@@ -1,14 +1,14 @@
 """The ways to run an engine: detached behind shims, or on this process's own stdio. `run_http` has the third.
 
 Each answers with an exit code: 0 after a graceful stop, 1 for what went wrong, 2 for a config or a store that
-trying again does not mend.
+trying again does not mend. A second signal ends the process by that signal: 143 or 130, as shells count.
 """
 
 import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -77,19 +77,19 @@ async def _engine(config: Config, paths: StatePaths, mode: Mode, serve: Serve) -
     wait_s = 0.0
     if mode == "http":
         wait_s = await asyncio.to_thread(take_over, config.path, paths)
-    with reload_signal() as hung_up:
+    with reload_signal() as hung_up, ExitStack() as until_stopped:
         async with running_engine(config, paths, mode, wait_s) as engine:
-            with stop_signals() as signalled:
-                async with anyio.create_task_group() as tasks:
+            signalled = until_stopped.enter_context(stop_signals())
+            async with anyio.create_task_group() as tasks:
 
-                    async def stop_on_signal() -> None:
-                        await signalled.wait()
-                        engine.stop(engine.drain_s)
+                async def stop_on_signal() -> None:
+                    await signalled.wait()
+                    engine.stop(engine.drain_s)
 
-                    tasks.start_soon(stop_on_signal)
-                    tasks.start_soon(_reload_on_signal, engine, hung_up)
-                    await serve(engine)
-                    tasks.cancel_scope.cancel()
+                tasks.start_soon(stop_on_signal)
+                tasks.start_soon(_reload_on_signal, engine, hung_up)
+                await serve(engine)
+                tasks.cancel_scope.cancel()
 
 
 async def _reload_on_signal(engine: Engine, hung_up: asyncio.Event) -> None:

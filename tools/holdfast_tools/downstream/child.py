@@ -1,4 +1,7 @@
-"""A child process in a process group of its own: its pipes, its death, and its end with all that it started."""
+"""A child process in a process group of its own: its pipes, its death, and its end with all that it started.
+
+When this process dies before it has made that end, its reaper does.
+"""
 
 import array
 import asyncio
@@ -11,6 +14,8 @@ from contextlib import suppress
 
 import anyio
 
+from holdfast_tools.downstream.reaper import VARIABLE, Reaper
+
 CLOSING_GRACE_S = 2.0
 """How long a child may take to leave by itself once its stdin is closed."""
 TERM_GRACE_S = 2.0
@@ -22,6 +27,9 @@ _LATE_BYTES = 4 * 1024 * 1024
 """How much may still be read after the child's death: more is written by somebody else who holds the pipe."""
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+REAPER = Reaper(CLOSING_GRACE_S, TERM_GRACE_S)
+"""One for all children of this process."""
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -37,6 +45,7 @@ class Child(asyncio.SubprocessProtocol):
         self._on_output = {_STDOUT: on_stdout, _STDERR: on_stderr}
         self._on_silence = on_silence
         self._transport: asyncio.SubprocessTransport | None = None
+        self._token: str | None = None
         self._silent = False
         self._lost_pipes: set[int] = set()
         self._terminated = False
@@ -49,9 +58,16 @@ class Child(asyncio.SubprocessProtocol):
 
     async def start(self, command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
         """Spawn it. Raises OSError and ValueError as `subprocess.Popen` does."""
-        await asyncio.get_running_loop().subprocess_exec(
-            lambda: self, *command, env=dict(env), cwd=cwd, start_new_session=True
-        )
+        token = self._token = REAPER.spawning()
+        variables = {**env, VARIABLE: token}
+        try:
+            await asyncio.get_running_loop().subprocess_exec(
+                lambda: self, *command, env=variables, cwd=cwd, start_new_session=True
+            )
+        except BaseException:  # of a cancelled start nobody makes an end either
+            self._signal_group(signal.SIGKILL)
+            REAPER.over(token)
+            raise
 
     @property
     def pid(self) -> int | None:
@@ -98,12 +114,16 @@ class Child(asyncio.SubprocessProtocol):
                 self._transport.close()
             with anyio.move_on_after(KILL_GRACE_S):
                 await self._released.wait()
+            if self._token is not None:
+                REAPER.over(self._token)
 
     # --- asyncio.SubprocessProtocol ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.SubprocessTransport):
             self._transport = transport
+            if self._token is not None:
+                REAPER.running(self._token, transport.get_pid())
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._quiet_turns = 0
