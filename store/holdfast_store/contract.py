@@ -420,8 +420,21 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A transaction that failed: in a sentence, when, and whether a later one has succeeded."""
+
+    sentence: str
+    at: float
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """What `doctor` shows of a store: counts by state, the journal's length, size and integrity in words."""
+    """What `doctor` shows of a store: counts by state, the journal's length, size and integrity in words.
+
+    `trouble` is the last of this process's transactions that failed. Where `problems` kept the counts from being taken,
+    they are 0.
+    """
 
     backend: str
     location: str
@@ -430,6 +443,7 @@ class Health:
     journal_entries: int
     size_bytes: int
     problems: tuple[str, ...]
+    trouble: Trouble | None = None
 
 
 class Store(Protocol):

@@ -3,7 +3,8 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from holdfast_store.contract import Retention, Store
 from holdfast_store.model.errors import StoreError
 from holdfast_store.sqlite.connection import ThreadConnection, connect_reader, connect_writer
 from holdfast_store.sqlite.faults import explained
+from holdfast_store.sqlite.log_file import check_log
 from holdfast_store.sqlite.migrate import check_version, migrate
 from holdfast_store.sqlite.store import SqliteStore
 
@@ -24,6 +26,7 @@ async def open_store(url: str, *, retention: Retention | None = None, clock: Cal
     opens it for writing holds the owner lock: two writers are safe, but the second waits for the first.
     """
     path = store_path(url)
+    make_folder(url)
     _create(path)
     with explained(str(path)):
         writer = await ThreadConnection.open(partial(_connect_and_migrate, path))
@@ -40,6 +43,15 @@ async def open_store_for_reading(url: str, *, clock: Callable[[], float] = time.
         raise StoreError(f"The store {path} does not exist yet; it is made when the engine first starts.")
     with explained(str(path)):
         return await _with_readers(path, None, None, clock)
+
+
+def check_before_opening(url: str) -> None:
+    """Raise `StoreError` where the store at `url` is known to have lost acknowledged commits. Changes nothing.
+
+    Call it before every opening in a process of its own, for reading too: to open such a store destroys the evidence.
+    Where this process has opened the store already, it must not be called.
+    """
+    check_log(store_path(url))
 
 
 def store_path(url: str) -> Path:
@@ -71,14 +83,28 @@ async def _with_readers(
     )
 
 
-def _create(path: Path) -> None:
-    try:
+def make_folder(url: str) -> None:
+    """Make the folder of the store at `url` (0700) where it is missing. Raises `StoreError`."""
+    path = store_path(url)
+    with _explained_making(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _create(path: Path) -> None:
+    with _explained_making(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+@contextmanager
+def _explained_making(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        verb = "written" if path.is_file() else "made"
         raise StoreError(
-            f"The store {path} cannot be made: {error.strerror}; choose another place in the store url, or give "
-            "this user permission there."
+            f"The store {path} cannot be {verb}: {error.strerror}; choose another place in the store url, or give "
+            "this user permission there.",
+            f"the file cannot be {verb}",
         ) from error
 
 

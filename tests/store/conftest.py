@@ -1,20 +1,13 @@
-"""The backends that the contract is proved on. A backend is a function that opens an empty store with a clock."""
+"""An empty store of every backend that there is."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from store_backends import BACKENDS
 from store_builders import Clock
 
 from holdfast_store.contract import Store
-from holdfast_store.open import open_store
-
-
-async def _sqlite(folder: Path, clock: Clock) -> Store:
-    return await open_store(f"sqlite://{folder}/state.db", clock=clock)
-
-
-BACKENDS: dict[str, Callable[[Path, Clock], Awaitable[Store]]] = {"sqlite": _sqlite}
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ FRAGMENTS = {"columns", "new", "also", "select"}
 SCANS = {
     ("calls", "count"): "counts the whole table",
     ("calls", "count_by_state"): "counts the whole index",
+    ("calls", "unreadable"): "looks at every row, where somebody asks for a deep check",
     ("journal", "count"): "counts the whole table",
     ("catalogs", "all"): "a row per downstream",
     ("calls", "forgettable"): "the last row of the journal",

@@ -5,17 +5,18 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from holdfast_server.cli import engine_control, stored
+from holdfast_server.cli import engine_control
 from holdfast_server.cli.catalog import last_seen
 from holdfast_server.cli.check import masked
 from holdfast_server.cli.client_limits import refused_by_clients
 from holdfast_server.cli.failures import FAILED, OK, Exit
+from holdfast_server.cli.findings import Finding, Level
 from holdfast_server.cli.output import Column, moment_words, print_json, table
+from holdfast_server.cli.store_findings import store_findings
 from holdfast_server.config import Config, load
 from holdfast_server.config.problems import ConfigProblems
 from holdfast_server.engine.paths import PRIVATE_FILE, PRIVATE_FOLDER, StatePaths, state_paths
@@ -23,23 +24,6 @@ from holdfast_store.model.errors import HoldfastError
 from holdfast_store.model.values import Json
 from holdfast_store.open import store_path
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    WARNING = "warning"  # works, and may not be what was meant
-    PROBLEM = "problem"  # something does not work: the exit code says so
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `about` is a word or a name, `text` a sentence with the mend where there is one."""
-
-    level: Level
-    about: str
-    text: str
 
 
 def doctor(path: Path, as_json: bool) -> Exit:
@@ -73,7 +57,7 @@ def _examine(path: Path) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "engine", str(error))
     else:
         yield _engine(path, status)
-    yield from _store(config)
+    yield from store_findings(config, status)
     if status is not None:
         yield from (
             Finding(Level.WARNING, "engine", text) for text in status["warnings"] if text not in config.warnings
@@ -127,26 +111,6 @@ def _engine(path: Path, status: Json | None) -> Finding:
         f"{moment_words(engine['started_at'])}, config loaded {moment_words(engine.get('config_loaded_at'))}, "
         f"{engine['connections']} connections",
     )
-
-
-def _store(config: Config) -> Iterator[Finding]:
-    try:
-        health = stored.health(config.store_url)
-    except HoldfastError as error:
-        yield Finding(Level.PROBLEM, "store", str(error))
-        return
-    if health is None:
-        yield Finding(Level.OK, "store", f"{store_path(config.store_url)} is made when the engine first starts")
-        return
-    yield from (Finding(Level.PROBLEM, "store", f"{health.location}: {problem}") for problem in health.problems)
-    if not health.problems:
-        states = ", ".join(f"{count} {state.value}" for state, count in health.calls_by_state.items() if count)
-        yield Finding(
-            Level.OK,
-            "store",
-            f"{health.location}: {health.size_bytes} bytes, calls: {states or 'none'}, "
-            f"{health.pending_approvals} pending approvals, {health.journal_entries} journal entries",
-        )
 
 
 def _living(downstream: dict[str, Any], config: Config) -> Finding:

@@ -9,7 +9,7 @@ from holdfast_server.mcp.payloads import approval_payload, call_payload, entry_p
 from holdfast_store.contract import CallFilter, Health, Page, Store
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import ApprovalStatus, CatalogRecord, Json
-from holdfast_store.open import open_store_for_reading, store_path
+from holdfast_store.open import check_before_opening, open_store_for_reading, store_path
 
 Found = TypeVar("Found")
 
@@ -18,6 +18,7 @@ def read(url: str, action: Callable[[Store], Awaitable[Found]], missing: Found) 
     """What `action` finds in the store at `url`; `missing` where nothing was ever stored. Raises `StoreError`."""
 
     async def run() -> Found:
+        check_before_opening(url)
         store = await open_store_for_reading(url)
         try:
             return await action(store)

@@ -14,7 +14,7 @@ from holdfast_server.mcp.decode import decode_call
 from holdfast_server.mcp.endpoint import Context
 from holdfast_server.mcp.handles import Handles
 from holdfast_server.mcp.relay_stream import caller_stream
-from holdfast_server.mcp.render import STORE_IN_TROUBLE, protocol_error, refusal, with_record
+from holdfast_server.mcp.render import protocol_error, refusal, store_in_trouble, with_record
 from holdfast_server.mcp.results import Results
 from holdfast_server.mcp.rounds import input_required, refused_state
 from holdfast_server.mcp.structured import described
@@ -81,7 +81,7 @@ class AgentToolset:
             return refusal(str(error), error.code), None
         except StoreError as error:
             log.error("a request could not be served", extra={"tool": request.tool, "error": str(error)})
-            raise MCPError(INTERNAL_ERROR, STORE_IN_TROUBLE, {"code": error.code}) from error
+            raise MCPError(INTERNAL_ERROR, store_in_trouble(error), {"code": error.code}) from error
         except HoldfastError as error:
             return refusal(str(error), error.code), None
 

@@ -9,6 +9,7 @@ from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, MISSING_REQUIRED_CLIENT_C
 
 from holdfast_server.mcp import meta
 from holdfast_server.mcp.payloads import iso
+from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import Call, Json, OutcomeKind
 from holdfast_tools.request import Reply
@@ -18,11 +19,13 @@ _FOR_CLIENTS = frozenset(
 )
 """Errors that a client, not a model, can do something about."""
 
-STORE_IN_TROUBLE = (
-    "Nothing ran for this request: Holdfast cannot use its store at the moment. Somebody who runs it must look at its "
-    "log; the same request may be sent again later."
-)
-"""What a model reads of a `StoreError`, whose own sentence names paths."""
+
+def store_in_trouble(error: StoreError) -> str:
+    """What a model reads of a `StoreError`, whose own sentence names paths and commands."""
+    return (
+        f"Nothing ran for this request: Holdfast cannot use its store: {error.cause}. Somebody who runs it must mend "
+        "that; its log and its doctor say how. The same request may be sent again later."
+    )
 
 
 def call_meta(reply: Reply) -> Json:

@@ -31,7 +31,13 @@ class EngineError(HoldfastError):
 
 
 class StoreError(HoldfastError):
+    """`cause` is the clause that says what is in the way and names no path: an agent may read it."""
+
     code = "store"
+
+    def __init__(self, message: str, cause: str = "it cannot be used at the moment") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class DownstreamError(HoldfastError):

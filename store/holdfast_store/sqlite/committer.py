@@ -108,6 +108,6 @@ def _own(error: Exception) -> Exception:
     """A copy for each waiter: one exception raised in many tasks would collect all their tracebacks."""
     if not isinstance(error, StoreError):
         return error
-    own = StoreError(*error.args)
+    own = StoreError(str(error), error.cause)
     own.__cause__ = error.__cause__
     return own

@@ -4,6 +4,7 @@ The rest works on a `Connection`: something that runs a function with a `sqlite3
 it on a thread of its own, `InlineConnection` right where it is called: then nothing depends on threads or timing.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -108,8 +109,14 @@ def connect_writer(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite
 
 
 def connect_reader(path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
-    """Open an existing file for reading only. Raises `sqlite3.Error`."""
-    connection = _connect(path, "ro", busy_timeout_s)
+    """Open an existing file for reading only. Raises `sqlite3.Error`.
+
+    Where this user may not write the file, and nobody has it open, it is read as it lies there: SQLite would else put a
+    log beside it with the same permissions, which is in the way once the file's own are mended.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    as_it_lies = not os.access(path, os.W_OK) and not log.exists()
+    connection = _connect(path, "ro&immutable=1" if as_it_lies else "ro", busy_timeout_s)
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 

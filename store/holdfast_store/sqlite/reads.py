@@ -19,6 +19,7 @@ from holdfast_store.sqlite.rows import (
     approval_from,
     call_from,
     catalog_from,
+    decoding,
     journal_entry_from,
 )
 from holdfast_store.sqlite.statements import load
@@ -127,26 +128,39 @@ def catalogs(connection: sqlite3.Connection) -> tuple[CatalogRecord, ...]:
 
 
 def health(connection: sqlite3.Connection, location: str, size_bytes: int, *, deep: bool) -> Health:
-    """Counts of one moment; where `deep`, every page and every reference is checked."""
+    """Counts of one moment; where `deep`, every page, every reference and every value is checked."""
     with _snapshot(connection):
-        counts = _counts_by_state(connection)
-        (pending,) = connection.execute(_APPROVALS["count_pending"]).fetchone()
-        (entries,) = connection.execute(_JOURNAL["count"]).fetchone()
         problems = _problems(connection) if deep else ()
+        try:
+            counts = _counts_by_state(connection)
+            (pending,) = connection.execute(_APPROVALS["count_pending"]).fetchone()
+            (entries,) = connection.execute(_JOURNAL["count"]).fetchone()
+        except sqlite3.DatabaseError:
+            if not problems:
+                raise
+            return Health("sqlite", location, {}, 0, 0, size_bytes, problems)
     return Health("sqlite", location, counts, pending, entries, size_bytes, problems)
 
 
 def _counts_by_state(connection: sqlite3.Connection) -> dict[State, int]:
-    counts = {STATES[state]: count for state, count in connection.execute(_CALLS["count_by_state"])}
+    with decoding():
+        counts = {STATES[state]: count for state, count in connection.execute(_CALLS["count_by_state"])}
     (total,) = connection.execute(_CALLS["count"]).fetchone()
     done = total - sum(counts.values())
     return {**counts, State.DONE: done} if done else counts
 
 
 def _problems(connection: sqlite3.Connection) -> tuple[str, ...]:
-    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    try:
+        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    except sqlite3.DatabaseError as error:
+        return (f"the integrity check had to be given up: {error}",)
+    if found:
+        return tuple(found)
     for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         found.append(f"row {rowid} of {table} refers to nothing in {parent}")
+    for (seq,) in connection.execute(_CALLS["unreadable"], {"states": json.dumps(sorted(STATES))}):
+        found.append(f"row {seq} of calls holds a value that was never written")
     return tuple(found)
 
 
@@ -184,4 +198,4 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         if connection.in_transaction:
-            connection.execute("COMMIT")
+            connection.execute("ROLLBACK")  # nothing was written, and of a damaged file a COMMIT may fail

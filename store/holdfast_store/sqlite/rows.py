@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from holdfast_store.model.values import (
     Verdict,
     VerdictKind,
 )
+from holdfast_store.sqlite.faults import DamagedRow
 
 Row = tuple[Any, ...]
 
@@ -37,6 +39,15 @@ _new_call_values = attrgetter(*_NEW_CALL_FIELDS)
 _FLAGS = ("retry_safe", "delivered", "handled", "cancel_requested")
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """What cannot be read inside was not written by these statements: it raises `DamagedRow`."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedRow(f"a stored value cannot be read: {error!r}") from error
 
 
 class Found(NamedTuple):
@@ -94,6 +105,21 @@ def to_json(value: Json | Sequence[Any]) -> str:
 
 def call_from(row: Row, **changes: object) -> Call:
     """The call of a row of `columns`, with some of its fields changed."""
+    with decoding():
+        fields = _call_fields(row)
+    fields.update(changes)
+    return Call(**fields)
+
+
+def found_from(row: Row) -> Found:
+    """The row of a call as it is, but for a state that there is not: that raises `DamagedRow`."""
+    found = Found._make(row)
+    if found.state not in STATES:
+        raise DamagedRow(f"there is no state {found.state!r}")
+    return found
+
+
+def _call_fields(row: Row) -> dict[str, Any]:
     fields: dict[str, Any] = dict(zip(Found._fields, row, strict=True))
     del fields["seq"], fields["due_at"]
     kind = fields.pop("outcome_kind")
@@ -107,8 +133,7 @@ def call_from(row: Row, **changes: object) -> Call:
     fields["rules"] = _names(fields["rules"])
     for flag in _FLAGS:
         fields[flag] = fields[flag] == 1
-    fields.update(changes)
-    return Call(**fields)
+    return fields
 
 
 def new_call_values(call: NewCall) -> tuple[object, ...]:
@@ -155,28 +180,29 @@ def approval_from(row: Row) -> Approval:
     """The approval of a row of the section `select` of ``approvals.sql``."""
     (_, id_, requirements, arguments_hash, definition, reason, expires_in_s, execute_within_s, status, created_at,
      expires_at, decided_at, _, call_id, tenant, tool, requesters, arguments, verdicts) = row  # fmt: skip
-    return Approval(
-        id=id_,
-        requirements=tuple(_requirement_from(item) for item in json.loads(requirements)),
-        arguments_hash=arguments_hash,
-        definition=definition,
-        reason=reason,
-        expires_in_s=expires_in_s,
-        execute_within_s=execute_within_s,
-        call_id=call_id,
-        tenant=tenant,
-        tool=tool,
-        requesters=_names(requesters),
-        arguments=json.loads(arguments),
-        status=ApprovalStatus(status),
-        created_at=created_at,
-        expires_at=expires_at,
-        verdicts=tuple(
-            Verdict(principal, frozenset(roles), VerdictKind(kind), comment, at)
-            for principal, roles, kind, comment, at in json.loads(verdicts)
-        ),
-        decided_at=decided_at,
-    )
+    with decoding():
+        return Approval(
+            id=id_,
+            requirements=tuple(_requirement_from(item) for item in json.loads(requirements)),
+            arguments_hash=arguments_hash,
+            definition=definition,
+            reason=reason,
+            expires_in_s=expires_in_s,
+            execute_within_s=execute_within_s,
+            call_id=call_id,
+            tenant=tenant,
+            tool=tool,
+            requesters=_names(requesters),
+            arguments=json.loads(arguments),
+            status=ApprovalStatus(status),
+            created_at=created_at,
+            expires_at=expires_at,
+            verdicts=tuple(
+                Verdict(principal, frozenset(roles), VerdictKind(kind), comment, at)
+                for principal, roles, kind, comment, at in json.loads(verdicts)
+            ),
+            decided_at=decided_at,
+        )
 
 
 def requirement_to_json(requirement: Requirement) -> Json:
@@ -194,30 +220,32 @@ def requirement_to_json(requirement: Requirement) -> Json:
 def journal_entry_from(call_id: str, row: Row) -> JournalEntry:
     """The entry of a row of ``journal.sql``; its event is an `Event` where the lifecycle knows it."""
     seq, at, event, state, attempt, actor, detail = row
-    return JournalEntry(
-        seq=seq,
-        call_id=call_id,
-        at=at,
-        event=_EVENTS[event] if event in _EVENTS else str(event),
-        state=STATES[state],
-        attempt=attempt,
-        actor=actor,
-        detail={} if detail is None else json.loads(detail),
-    )
+    with decoding():
+        return JournalEntry(
+            seq=seq,
+            call_id=call_id,
+            at=at,
+            event=_EVENTS[event] if event in _EVENTS else str(event),
+            state=STATES[state],
+            attempt=attempt,
+            actor=actor,
+            detail={} if detail is None else json.loads(detail),
+        )
 
 
 def catalog_from(row: Row) -> CatalogRecord:
     """The record of a row of ``catalogs.sql``."""
     downstream, identity, protocol_version, tools, instructions, capabilities, seen_at = row
-    return CatalogRecord(
-        downstream,
-        identity,
-        protocol_version,
-        tuple(json.loads(tools)),
-        seen_at,
-        instructions,
-        None if capabilities is None else json.loads(capabilities),
-    )
+    with decoding():
+        return CatalogRecord(
+            downstream,
+            identity,
+            protocol_version,
+            tuple(json.loads(tools)),
+            seen_at,
+            instructions,
+            None if capabilities is None else json.loads(capabilities),
+        )
 
 
 def _remote_task_from(item: Json) -> RemoteTask:

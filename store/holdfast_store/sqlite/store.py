@@ -3,18 +3,19 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from holdfast_store.contract import CallFilter, Health, Page, Purged, Retention, Write, WriteResult
+from holdfast_store.contract import CallFilter, Health, Page, Purged, Retention, Trouble, Write, WriteResult
 from holdfast_store.model.errors import StoreError
 from holdfast_store.model.values import Approval, ApprovalStatus, Call, CatalogRecord, JournalEntry
 from holdfast_store.sqlite import reads
 from holdfast_store.sqlite.apply import CommitResult, apply_batch
 from holdfast_store.sqlite.committer import Committer
 from holdfast_store.sqlite.connection import Connection
-from holdfast_store.sqlite.faults import explained, store_error
+from holdfast_store.sqlite.faults import COMPLAINTS, explained, store_error
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class SqliteStore:
         self._clock = clock
         self._retention = retention
         self._committer = Committer(self._transact)
+        self._trouble: Trouble | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[WriteResult]:
@@ -97,9 +99,10 @@ class SqliteStore:
 
     async def health(self, *, deep: bool = False) -> Health:
         size_bytes = sum(file.stat().st_size for file in self._files() if file.exists())
-        return await self._read(
+        found = await self._read(
             self._lists, partial(reads.health, location=str(self._path), size_bytes=size_bytes, deep=deep)
         )
+        return replace(found, trouble=self._trouble)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -125,9 +128,20 @@ class SqliteStore:
 
     def _apply(self, commits: Sequence[Sequence[Write]], connection: sqlite3.Connection) -> list[CommitResult]:
         location = str(self._path)
-        with explained(location):
+        try:
             results = apply_batch(connection, commits, self._clock(), self._retention)
-        return [store_error(each, location) if isinstance(each, sqlite3.Error) else each for each in results]
+        except COMPLAINTS as error:
+            results = [error] * len(commits)
+        told = [store_error(each, location) if isinstance(each, COMPLAINTS) else each for each in results]
+        self._note_trouble(told)
+        return told
+
+    def _note_trouble(self, results: Sequence[CommitResult]) -> None:
+        failed = next((str(each) for each in results if isinstance(each, StoreError)), None)
+        if failed is not None:
+            self._trouble = Trouble(failed, self._clock())
+        elif self._trouble is not None:
+            self._trouble = replace(self._trouble, over=True)
 
     async def _read(self, connection: Connection, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closing is not None:

@@ -7,7 +7,7 @@ from holdfast_store.model.lifecycle import Event, State, transition
 from holdfast_store.model.values import Call, Json, Outcome, OutcomeKind
 from holdfast_store.sqlite.advance import Step, advance
 from holdfast_store.sqlite.rounds import for_next_attempt
-from holdfast_store.sqlite.rows import STATES, Found
+from holdfast_store.sqlite.rows import STATES, Found, found_from
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import ITSELF, Transaction
 
@@ -22,7 +22,7 @@ def recover(tx: Transaction, write: Recover) -> Swept:
         rows = tx.connection.execute(_ABANDONED, (write.owner,)).fetchall()
     else:
         rows = tx.connection.execute(_LAPSED, (tx.now,)).fetchall()
-    moved = (_take_over(tx, write, Found._make(row)) for row in rows)
+    moved = (_take_over(tx, write, found_from(row)) for row in rows)
     return Swept(tuple(call for call in moved if call is not None))
 
 
@@ -54,7 +54,7 @@ def _how_lost(found: Found) -> str:
 def expire(tx: Transaction, write: Expire) -> Swept:
     """End what has run out of time."""
     rows = tx.connection.execute(_OVERDUE, (tx.now, write.limit)).fetchall()
-    moved = (_run_out(tx, Found._make(row)) for row in rows)
+    moved = (_run_out(tx, found_from(row)) for row in rows)
     return Swept(tuple(call for call in moved if call is not None))
 
 

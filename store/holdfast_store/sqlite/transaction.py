@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from holdfast_store.contract import Retention
 from holdfast_store.model.values import Json
-from holdfast_store.sqlite.rows import Found, Row, to_json
+from holdfast_store.sqlite.rows import Found, Row, found_from, to_json
 from holdfast_store.sqlite.statements import load
 
 _BY_ID = load("calls")["by_id"]
@@ -31,7 +31,7 @@ class Transaction:
     def find(self, call_id: str) -> Found | None:
         """The call as it stands, or None where there is none."""
         row = self.row(_BY_ID, call_id)
-        return None if row is None else Found._make(row)
+        return None if row is None else found_from(row)
 
     def append(self, seq: int, event: str, state: str, attempt: int, actor: str, detail: Json) -> None:
         """Journal one entry, stamped now."""

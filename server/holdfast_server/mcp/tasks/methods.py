@@ -15,7 +15,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, SERVER_INFO_META_KEY
 from holdfast_server.mcp.caller import is_listening, is_modern, is_ready
 from holdfast_server.mcp.capabilities import TASKS_EXTENSION
 from holdfast_server.mcp.endpoint import Context
-from holdfast_server.mcp.render import STORE_IN_TROUBLE
+from holdfast_server.mcp.render import store_in_trouble
 from holdfast_server.mcp.tasks.core import CoreTasks, advertised, speaks_core_tasks
 from holdfast_server.mcp.tasks.extension import TasksExtension
 from holdfast_server.mcp.url_elicitations import note_error
@@ -70,7 +70,7 @@ class TaskMethods:
             raise
         except StoreError as error:
             log.error("a task cannot be read", extra={"method": ctx.method, "error": str(error)})
-            raise MCPError(INTERNAL_ERROR, STORE_IN_TROUBLE, {"code": error.code}) from error
+            raise MCPError(INTERNAL_ERROR, store_in_trouble(error), {"code": error.code}) from error
         except Exception as error:
             log.exception("a request about a task could not be answered")
             raise MCPError(INTERNAL_ERROR, "Holdfast failed to answer this request; its log says why.") from error
