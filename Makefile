@@ -15,7 +15,7 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench conformance crash simulate lock clean
+.PHONY: help setup demo test check bench conformance crash simulate soak lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,8 +64,11 @@ conformance: setup ## the official MCP suite, directly and through Holdfast, com
 crash: setup ## kill -9 a thousand times under load, in half an hour, and judge every call (ARGS="--kills 20 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash.storm $(ARGS)
 
-simulate: setup ## the path of a call under seeded crashes, in virtual time (ARGS="--seeds 10000")
-	@PYTHONPATH=tests $(BIN)/python -m simulation.run $(ARGS)
+simulate: setup ## the path of a call under seeded crashes, in virtual time (SEEDS=10000)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.run $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+soak: setup ## half an hour of mixed calls at the machine's limit; is the engine flat at the end? (ARGS="--minutes 5")
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(BIN)/python ## renew requirements.lock for all Pythons and platforms (ARGS=--upgrade takes the newest)
 	@$(BIN)/python -m venv build/lock

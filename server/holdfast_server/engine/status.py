@@ -1,8 +1,11 @@
 """How an engine is, for `holdfast doctor` and whoever asks over the admin endpoint."""
 
+import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from holdfast_server.engine.assembly import Assembly
@@ -23,6 +26,8 @@ async def engine_status(assembly: Assembly, mode: str, connections: int, warning
             "mode": mode,
             "started_at": iso(assembly.started_at),
             "connections": connections,
+            "tasks": len(asyncio.all_tasks()),
+            **_process(),
             "config": str(assembly.config.path),
             "config_sha256": assembly.config.digest,
             "config_loaded_at": iso(assembly.in_force.loaded_at),
@@ -44,6 +49,17 @@ async def engine_status(assembly: Assembly, mode: str, connections: int, warning
         "set_aside": [asdict(entry) for entry in assembly.catalog.set_aside()],
         "store": {**asdict(health), "calls_by_state": {s.value: n for s, n in health.calls_by_state.items()}},
         "warnings": [*assembly.config.warnings, *warnings],
+    }
+
+
+def _process() -> Json:
+    """What this process holds of the machine; empty where the system does not tell."""
+    if sys.platform != "linux":
+        return {}
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "resident_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "descriptors": len(os.listdir("/proc/self/fd")),
     }
 
 
