@@ -8,7 +8,7 @@ nothing; it never fails the others. The store stamps all times: writes carry spa
 **Reads** see every write whose commit has returned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -82,9 +82,10 @@ class Admit:
     (with `outcome`). With a key: an unreleased row of the same (tenant, principal, downstream, original_name, key)
     answers `Replayed` (ended) or `Joined` (open) on the same fingerprint, `Conflict` on another, `Purged` beyond the
     replay window. Without one, `dedupe` may answer `Joined`. A call with `resumes` joins an open or done call that
-    resumes the same one. `round` carries what the requester answered unasked: number 0, answers and nothing else.
-    `waited_s` is how long ago the request came: the call's `created_at` lies that far back, so
-    that repeats which waited together for a catalog are told apart by when they were sent.
+    resumes the same one. With `joins_only` a call that nothing answers for is not taken in: `Stale`, and nothing of
+    it is kept. `round` carries what the requester answered unasked: number 0, answers and nothing else. `waited_s` is
+    how long ago the request came: the call's `created_at` lies that far back, so that repeats which waited together
+    for a catalog are told apart by when they were sent.
     """
 
     call: NewCall
@@ -95,6 +96,7 @@ class Admit:
     dedupe: Dedupe | None = None
     round: Round | None = None
     waited_s: float = 0.0
+    joins_only: bool = False
     note: str | None = None
     detail: Json = field(default_factory=dict)
 
@@ -492,8 +494,11 @@ class Store(Protocol):
         """The call's timeline, oldest first."""
         ...
 
-    async def runnable(self, limit: int) -> Sequence[Call]:
-        """Queued calls that may be claimed now, oldest first."""
+    async def runnable(self, limit: int, full: Collection[str] = ()) -> Sequence[Call]:
+        """Queued calls that may be claimed now, oldest first.
+
+        Of the downstreams named in `full` only those whose task there needs to be watched, and nothing to be sent.
+        """
         ...
 
     async def next_due_s(self) -> float | None:

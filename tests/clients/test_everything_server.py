@@ -24,12 +24,6 @@ DOCUMENT = "demo://resource/static/document/architecture.md"
 DYNAMIC = "demo://resource/dynamic/text/7"
 
 
-SHOWN_ONLY_TO_THOSE_WHO_DECLARE = pytest.mark.xfail(
-    strict=True,
-    reason="it lists tools that ask only to a client that declares it can be asked; Holdfast lists as one that cannot",
-)
-
-
 class Asked:
     """A client's person and model: what they were asked, and what the client was told besides."""
 
@@ -112,7 +106,6 @@ async def test_progress_of_a_call_reaches_the_client_that_waits_for_it(connect):
     assert (2.0, 2.0) in asked.steps
 
 
-@SHOWN_ONLY_TO_THOSE_WHO_DECLARE
 async def test_the_servers_question_to_a_model_is_answered_by_the_clients(connect):
     asked = Asked()
     async with connect(asked) as client:
@@ -121,7 +114,6 @@ async def test_the_servers_question_to_a_model_is_answered_by_the_clients(connec
     assert ["what now" in prompt for prompt in asked.prompts] == [True]
 
 
-@SHOWN_ONLY_TO_THOSE_WHO_DECLARE
 async def test_the_servers_question_to_a_person_is_answered_by_the_clients(connect):
     asked = Asked()
     async with connect(asked) as client:

@@ -185,7 +185,7 @@ def opened(workspace: Workspace, clock: MovableClock) -> Opened:
         config = load(path, workspace.environment)
         store = await open_store(config.store_url, retention=config.retention, clock=clock)
         try:
-            assembly = await assemble(config, store, "", _NoControl())
+            assembly = await assemble(config, store, "", _NoControl(), clock)
             await assembly.scheduler.recover()
             async with anyio.create_task_group() as tasks:
                 assembly.runner.attach(tasks)

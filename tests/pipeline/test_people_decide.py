@@ -178,9 +178,9 @@ async def test_an_approved_call_waits_for_its_downstream_without_spinning(inside
     call, approval_id = await parked(inside)
     runnable, looks = inside.store.runnable, []
 
-    async def counted(limit):
+    async def counted(limit, full):
         looks.append(limit)
-        return await runnable(limit)
+        return await runnable(limit, full)
 
     inside.store.runnable = counted
     with inside.without_downstream():

@@ -16,6 +16,9 @@ from simulation.offer import SKETCHES
 
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
+from holdfast_tools.downstream.breaker import BreakerTerms
+from holdfast_tools.downstream.budget import BudgetTerms
+from holdfast_tools.downstream.gate import Gate, GateTerms
 from holdfast_tools.downstream.spec import DownstreamSpec
 from holdfast_tools.downstream.status import DownstreamStatus
 
@@ -149,6 +152,9 @@ class Connection:
         self.process = process
         self.spec = spec
         self.status = DownstreamStatus(state="starting", since=0.0)
+        breaker, budget = BreakerTerms(world.plan.losses_to_open), BudgetTerms(capacity=world.plan.retries)
+        terms = GateTerms(world.plan.places, world.plan.queue, breaker, budget)
+        self.gate = Gate(spec.name, terms, world.loop.time, world.clock)
         self._server = world.servers[spec.name]
         self._on_catalog = on_catalog
         self._usable = False

@@ -34,13 +34,13 @@ SEAL_KEY = b"\0" * SEAL_KEY_BYTES
 class _CompiledOnce(Catalog):
     """Compiling a tool is pure and takes longest of all that an engine does at its start: once per policy is enough."""
 
-    _compiled: ClassVar[dict[tuple[int, str, str, str], Tool]] = {}
+    _by_policy: ClassVar[dict[tuple[int, str, str, str], Tool]] = {}
 
     def _compile(self, record: CatalogRecord, definition: Json) -> Tool:
         known = (id(self._policy), record.downstream, record.identity, digest_of(definition))
-        if known not in self._compiled:
-            self._compiled[known] = super()._compile(record, definition)
-        return self._compiled[known]
+        if known not in self._by_policy:
+            self._by_policy[known] = super()._compile(record, definition)
+        return self._by_policy[known]
 
 
 class EngineProcess:

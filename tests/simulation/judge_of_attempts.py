@@ -27,7 +27,11 @@ def what_may_have_happened_is_not_sent_again(facts: Facts) -> Iterator[str]:
         for earlier, later in pairwise(story.sendings):
             if not _harmless(story, earlier, later.moment):
                 yield f"{story.id}: attempt {later.fence} was sent while attempt {earlier.fence} may have happened"
-        errors = [sending for sending in story.sendings if sending.handed is not None and sending.failed]
+        errors = [
+            sending
+            for sending in story.sendings
+            if sending.handed is not None and sending.failed and not story.events_after(sending.moment, "resolve_retry")
+        ]
         if len(errors) > story.sketch.max_attempts:
             yield f"{story.id} was sent {len(errors)} times after errors"
 

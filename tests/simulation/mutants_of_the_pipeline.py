@@ -13,18 +13,25 @@ from holdfast_store.model.values import Call, Outcome, OutcomeKind
 from holdfast_tools import claims, conclusions, giving_up, runner, scheduler, under_way
 from holdfast_tools.catalog import Tool
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.gate import Place
 
 
 def commit_after_dispatch() -> tuple[Patch, ...]:
     admit = runner.Runner.admit
 
-    async def eager(self: runner.Runner, write: Admit, tool: Tool, dispatch: Dispatch | None = None) -> WriteResult:
+    async def eager(
+        self: runner.Runner,
+        write: Admit,
+        tool: Tool,
+        place: Place | None = None,
+        dispatch: Dispatch | None = None,
+    ) -> WriteResult:
         call = write.call
         if dispatch is None and write.lease is not None:
             dispatch = self._downstreams[call.downstream].dispatch(
                 call.original_name, call.arguments, meta={"traceparent": call.traceparent}, read_only=False
             )
-        return await admit(self, write, tool, dispatch)
+        return await admit(self, write, tool, place, dispatch)
 
     return ((runner.Runner, "admit", eager),)
 

@@ -42,6 +42,10 @@ class Plan:
     alike: int
     fair: bool
     has_admin: bool
+    places: int
+    queue: int
+    losses_to_open: int
+    retries: int
 
 
 def plan_of(random: Random) -> Plan:
@@ -82,4 +86,8 @@ def plan_of(random: Random) -> Plan:
         fair=fair,
         alike=random.choice((1, 2, 4)),
         has_admin=random.random() < 0.6,
+        places=128 if fair else random.choice((1, 2, 128)),
+        queue=1024 if fair else random.choice((0, 2, 1024)),
+        losses_to_open=random.choice((1, 2, 5)),
+        retries=random.choice((2, 200)),
     )

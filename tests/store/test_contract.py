@@ -34,6 +34,7 @@ from holdfast_store.contract import (
     Decided,
     Dedupe,
     Expire,
+    Follow,
     Joined,
     Lease,
     Mark,
@@ -58,8 +59,10 @@ from holdfast_store.model.values import (
     UNDISPATCHED,
     ApprovalStatus,
     CatalogRecord,
+    ConditionalTools,
     Outcome,
     OutcomeKind,
+    RemoteTask,
     VerdictKind,
     new_id,
 )
@@ -164,6 +167,16 @@ async def test_a_key_whose_call_failed_replays_the_error(store: Store) -> None:
 async def test_a_key_whose_call_is_open_joins_it(store: Store) -> None:
     first = await admitted(store, new_call(key="k"))
     assert await one(store, Admit(new_call(key="k"), Event.START, LEASE)) == Joined(first)
+
+
+@pytest.mark.parametrize("fields", [{}, {"key": "k"}], ids=["unkeyed", "keyed"])
+async def test_a_call_that_may_only_join_is_not_taken_in(store: Store, fields: dict[str, str]) -> None:
+    new = new_call(**fields)
+    write = Admit(new, Event.ADMIT, dedupe=Dedupe(min_age_s=0.0), joins_only=True)
+    assert await one(store, write) == Stale(None)
+    assert await store.get_call(new.id) is None
+    first = await admitted(store, replace(new, id=new_id()), Event.ADMIT)
+    assert await one(store, write) == Joined(first)
 
 
 async def test_a_key_used_with_other_arguments_is_a_conflict(store: Store) -> None:
@@ -776,6 +789,15 @@ async def test_runnable_lists_what_may_be_claimed_oldest_first(store: Store, clo
     assert [call.id for call in await store.runnable(2)] == [first.id, paused.id]
 
 
+async def test_of_a_full_downstream_only_calls_whose_task_is_watched_are_runnable(store: Store) -> None:
+    await admitted(store, new_call(downstream="full"), Event.ADMIT)
+    watched = await admitted(store, new_call(downstream="full"))
+    await store.commit((Follow(watched.id, watched.fence, "full", RemoteTask("remote")),))
+    watched = await moved(store, watched, Event.RETRY, sent=False)
+    other = await admitted(store, new_call(downstream="other"), Event.ADMIT)
+    assert [call.id for call in await store.runnable(10, {"full"})] == [watched.id, other.id]
+
+
 async def test_next_due_is_the_earliest_pause_deadline_or_expiry(store: Store, clock: Clock) -> None:
     assert await store.next_due_s() is None
     await admitted(store, event=Event.ADMIT)
@@ -979,7 +1001,8 @@ async def test_a_page_holds_at_least_one(store: Store) -> None:
 async def test_catalogs_are_kept_as_last_seen(store: Store, clock: Clock) -> None:
     first = CatalogRecord("git", "i1", "2025-11-25", ({"name": "git_log"},), 0.0)
     second = CatalogRecord("git", "i2", "2026-07-28", ({"name": "git_log"}, {"name": "git_diff"}), 0.0, "Use git.")
-    other = CatalogRecord("time", "i3", "2026-07-28", (), 0.0)
+    besides = ConditionalTools({"elicitation": {"form": {}}}, ({"name": "ask"},), "digest")
+    other = CatalogRecord("time", "i3", "2025-11-25", (), 0.0, conditional=(besides,))
     for record in (first, second, other):
         assert await one(store, SaveCatalog(record)) == Count(1)
     assert await store.catalogs() == (replace(second, seen_at=clock.now), replace(other, seen_at=clock.now))

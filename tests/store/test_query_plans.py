@@ -18,7 +18,7 @@ from holdfast_store.sqlite.connection import connect_writer
 from holdfast_store.sqlite.migrate import migrate
 from holdfast_store.sqlite.statements import load
 
-FRAGMENTS = {"columns", "new", "also", "select"}
+FRAGMENTS = {"columns", "new", "also", "may_go", "select"}
 
 SCANS = {
     ("calls", "count"): "counts the whole table",

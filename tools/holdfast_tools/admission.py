@@ -8,7 +8,7 @@ from functools import partial
 from holdfast_policy.admission import still_satisfied
 from holdfast_policy.values import Decision, Effect, Subject
 from holdfast_store.contract import Admit, Dedupe, Lease
-from holdfast_store.model.errors import CallError, KeyConflict, OutcomePurged
+from holdfast_store.model.errors import BreakerOpen, CallError, KeyConflict, OutcomePurged, Overloaded
 from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import (
     Approval,
@@ -23,6 +23,7 @@ from holdfast_store.model.values import (
     new_id,
 )
 from holdfast_tools.catalog import Tool
+from holdfast_tools.downstream.gate import TurnedAway
 from holdfast_tools.request import CallRequest
 
 KEY_LENGTH = 255
@@ -88,8 +89,14 @@ def new_call(request: CallRequest, tool: Tool, key: str | None, fingerprint: str
         client_call_id=request.client_call_id,
         traceparent=request.traceparent,
         rules=decision.rules,
+        deadline_s=deadline_s(request, tool),
         client=request.client.to_json() or None,
     )
+
+
+def deadline_s(request: CallRequest, tool: Tool) -> float | None:
+    """How long the call may still be sent: what the client allows, and no longer than the tool's setting."""
+    return min((span for span in (request.deadline_s, tool.settings.deadline_s) if span is not None), default=None)
 
 
 def opening(request: CallRequest) -> Round | None:
@@ -98,11 +105,17 @@ def opening(request: CallRequest) -> Round | None:
 
 
 def admission(
-    request: CallRequest, tool: Tool, call: NewCall, decision: Decision, lease: Lease | None, waited_s: float
+    request: CallRequest,
+    tool: Tool,
+    call: NewCall,
+    decision: Decision,
+    lease: Lease | None,
+    waited_s: float,
+    waits_for: str | None = None,
 ) -> Admit:
     """How `call` is taken in, by what policy decided: denied, parked, or allowed; then, with a `lease`, at once.
 
-    `waited_s` is how long ago `request` came.
+    `waited_s` is how long ago `request` came, `waits_for` what an allowed call cannot start without.
     """
     first = opening(request)
     joins = call.key is None and first is None and tool.settings.dedupe and not tool.annotations.read_only
@@ -115,6 +128,8 @@ def admission(
         return admit(Event.PARK, approval=approval, note=decision.reason)
     note = decision.reason if decision.would_ask else None
     detail = {"would_ask": decision.reason} if decision.would_ask else {}
+    if waits_for is not None:
+        detail["waits_for"] = waits_for
     return admit(Event.START if lease is not None else Event.ADMIT, lease=lease, note=note, detail=detail)
 
 
@@ -148,6 +163,18 @@ def purged(tool: Tool, key: str) -> OutcomePurged:
         f'The call of {tool.name} with the idempotency key "{key}" was executed and its outcome is no longer kept. '
         "It was not executed again. Use a new key for a new call."
     )
+
+
+def repeats_may_join(tool: Tool, call: NewCall) -> bool:
+    """Whether an earlier call may answer for this one, so that it must be looked for before it is turned away."""
+    return call.key is not None or call.resumes is not None or (tool.settings.dedupe and not tool.annotations.read_only)
+
+
+def turned_away(tool: Tool, why: TurnedAway) -> CallError:
+    """Why a call is not taken in now; its key, should it have one, is as free as before."""
+    again = f"Nothing ran, and nothing is kept of it: the same call may be made again in {why.retry_after_s} s."
+    kind = Overloaded if why.cause == "overloaded" else BreakerOpen
+    return kind(f"{tool.name} cannot be called now: {why.reason}. {again}", why.retry_after_s)
 
 
 def new_approval(decision: Decision, arguments_hash: str, definition: str) -> NewApproval:

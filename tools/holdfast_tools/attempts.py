@@ -1,6 +1,7 @@
 """One claimed attempt: dispatched until something was sent, answered or watched, and asked back on the way."""
 
 import asyncio
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -86,6 +87,7 @@ class Attempts:
         if held.given_up:
             self._leftovers.cancel(call, task)
             return attempt
+        self._slots.leave_place(held, attempt)
         task = replace(task, after_round=call.round.number if call.round is not None else 0)
         followed = await self._steps.take(Follow(call.id, call.fence, call.downstream, task))
         if not isinstance(followed, Moved):
@@ -147,8 +149,12 @@ class Attempts:
         return found
 
     async def _dispatch(self, call: Call, tool: Tool, held: UnderWay) -> Attempt:
-        """Dispatch until something was sent or the downstream stays away; wait for the answer or the timeout."""
-        give_up = anyio.current_time() + self.settings.unreachable_s
+        """Dispatch until something was sent or the downstream stays away; wait for the answer or the timeout.
+
+        Nothing is dispatched that could not be sent before the call's deadline.
+        """
+        send_by = _send_by(call)
+        give_up = min(send_by, anyio.current_time() + self.settings.unreachable_s)
         attempt: Attempt = NotSent(f"{call.tool} was given up before it was sent")
         pause_s = self.settings.first_backoff_s
         while not held.given_up:
@@ -158,8 +164,10 @@ class Attempts:
                     return NotSent(how_changed(call, self._downstreams))
                 if is_redefined(tool, self._catalog):
                     return NotSent(f"{call.tool} is defined differently than when the call was allowed")
+                if held.place is not None and not held.place.may_send:
+                    return NotSent(downstream.gate.why_shut)
                 held.dispatch = self._begin(downstream, call, tool, held)
-            attempt = await _answer(held.dispatch, tool, held)
+            attempt = await _answer(held.dispatch, tool, held, send_by)
             if not isinstance(attempt, NotSent) or anyio.current_time() + pause_s > give_up:
                 break
             held.dispatch = None
@@ -167,6 +175,8 @@ class Attempts:
             pause_s *= 2
             if downstream is not None:
                 await downstream.connected(max(0.0, give_up - anyio.current_time()))
+        if isinstance(attempt, NotSent) and anyio.current_time() + pause_s > send_by:
+            return replace(attempt, overdue=True)
         return attempt
 
     def _begin(self, downstream: Downstream, call: Call, tool: Tool, held: UnderWay) -> Dispatch:
@@ -202,9 +212,28 @@ class Attempts:
         return held.questions
 
 
-async def _answer(dispatch: Dispatch, tool: Tool, held: UnderWay) -> Attempt:
-    """The answer, within the tool's timeout; while the requester is asked, that does not run out."""
+def _send_by(call: Call) -> float:
+    """When the request of a call that was just claimed must have been sent: by its deadline, on the loop's clock.
+
+    The store's clock says how much was left at the claim; no other clock is compared with it.
+    """
+    left_s = math.inf if call.deadline_at is None else call.deadline_at - call.updated_at
+    return anyio.current_time() + left_s
+
+
+async def _answer(dispatch: Dispatch, tool: Tool, held: UnderWay, send_by: float) -> Attempt:
+    """The answer, within the tool's timeout; while the requester is asked, that does not run out.
+
+    What was not sent by `send_by` never is; what was sent by then has its time.
+    """
     patience_s = timeout_s(tool)
+    left_s = send_by - anyio.current_time()
+    if left_s < patience_s:
+        await asyncio.wait((dispatch.outcome,), timeout=max(0.0, left_s))
+        if not dispatch.outcome.done() and not dispatch.sent:
+            dispatch.abandon()
+            return NotSent(dispatch.holdup or f"{tool.downstream!r} did not take the request before its deadline")
+        patience_s -= max(0.0, left_s)
     done = False
     while not done:
         await asyncio.wait((dispatch.outcome,), timeout=patience_s)
@@ -216,5 +245,5 @@ async def _answer(dispatch: Dispatch, tool: Tool, held: UnderWay) -> Attempt:
         dispatch.abandon()
     if not sent:
         why = dispatch.holdup or f"the downstream {tool.downstream!r} did not take the request"
-        return NotSent(f"{why}; it was given up after {patience_s:g} s")
-    return Lost(f"the downstream {tool.downstream!r} did not answer within {patience_s:g} s")
+        return NotSent(f"{why}; it was given up after {timeout_s(tool):g} s")
+    return Lost(f"the downstream {tool.downstream!r} did not answer within {timeout_s(tool):g} s", timed_out=True)

@@ -4,19 +4,25 @@ A tool's *canonical* name is ``server__tool`` whatever names clients see; policy
 cannot be offered is set aside with a reason, and takes nothing else with it: a broken schema, a name that MCP does
 not allow, a name that two tools would share. Of two tools that share a name neither is offered under it: what a name
 means must not hang on which downstream connected first.
+
+A server of the handshake era may list more to a client that declared that it can be asked something. Such a tool is in
+the catalog like any other, with what its clients must declare: only they are shown it and may call it. It takes no name
+from a tool that everybody sees.
 """
 
 import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holdfast_policy.annotations import Annotations, effective
 from holdfast_policy.decide import PolicySet
 from holdfast_store.model.values import CatalogRecord, Json
 from holdfast_tools import sdk
+from holdfast_tools.client import SILENT, ClientProfile
+from holdfast_tools.conditional import Awaits, awaits, carried_over, common_names, learned, least_first, named
 from holdfast_tools.schema import BrokenSchema, ToolSchema
 from holdfast_tools.schema import digest_of as digest_of_text
 from holdfast_tools.schema.wording import nearest
@@ -40,6 +46,7 @@ class Tool:
     `name` is what clients call it, `original_name` what its downstream does. `definition` is the wire form as it was
     received, `digest` the SHA-256 of its canonical JSON. `misfits` are the ids of rules that do not fit its schema.
     `output` is its output schema, None where it declares none or a broken one; `output_problem` says what is broken.
+    `needs` holds the capabilities of which a client must declare one set; a tool that everybody sees has none.
     """
 
     name: str
@@ -55,6 +62,11 @@ class Tool:
     misfits: tuple[str, ...] = ()
     output: ToolSchema | None = field(default=None, repr=False)
     output_problem: str | None = None
+    needs: tuple[Json, ...] = ()
+
+    def is_for(self, client: ClientProfile) -> bool:
+        """Whether this client is shown the tool and may call it."""
+        return not self.needs or any(client.declares(needed) for needed in self.needs)
 
     def wire(self) -> Json:
         """The definition as clients see it: the downstream's own, under the exposed name.
@@ -78,9 +90,10 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """What one downstream offers, seen by itself."""
+    """What one downstream offers, seen by itself. `listing` is the digest of what it lists to everybody."""
 
     protocol_version: str
+    listing: str
     tools: tuple[Tool, ...]
     set_aside: tuple[SetAside, ...]
 
@@ -113,7 +126,11 @@ class Catalog:
         self._listeners: list[Callable[[], None]] = []
 
     def update(self, record: CatalogRecord) -> None:
-        """Replace the tools of the record's downstream; what cannot be offered is set aside."""
+        """Replace the tools of the record's downstream; what cannot be offered is set aside.
+
+        A record without conditional tools says nothing of them: those known of the same downstream stay.
+        """
+        record = carried_over(record, self._records.get(record.downstream))
         known = self._offers.get(record.downstream)
         offer = self._offer(record, known)
         self._records[record.downstream] = record
@@ -121,6 +138,26 @@ class Catalog:
             self._offers[record.downstream] = offer
             self._arrange()
             self._tell()
+
+    def learn(self, downstream: str, capabilities: Json, tools: Sequence[Json]) -> bool:
+        """Take in all that `downstream` lists to clients that declare `capabilities`. Whether that was news.
+
+        Nothing is taken in while it is not known what it lists to everybody.
+        """
+        record, offer = self._records.get(downstream), self._offers.get(downstream)
+        if record is None or offer is None:
+            return False
+        now = learned(record, offer.listing, capabilities, tools)
+        self.update(now)
+        return now != record
+
+    def awaits(self, downstream: str, capabilities: Json) -> Awaits | None:
+        """What must still be asked of `downstream` for clients that declare `capabilities`.
+
+        Nothing, where nothing at all is known of it.
+        """
+        record, offer = self._records.get(downstream), self._offers.get(downstream)
+        return None if record is None or offer is None else awaits(record, offer.listing, capabilities)
 
     def reconfigure(
         self,
@@ -146,6 +183,10 @@ class Catalog:
     def records(self) -> Sequence[CatalogRecord]:
         """What was last heard of each downstream."""
         return tuple(self._records.values())
+
+    def record_of(self, downstream: str) -> CatalogRecord | None:
+        """What is known of one downstream."""
+        return self._records.get(downstream)
 
     def knows(self, downstream: str) -> bool:
         """Whether anything is known of what `downstream` offers, be it nothing."""
@@ -173,9 +214,9 @@ class Catalog:
         """All tools that are not on offer, by canonical name."""
         return self._set_aside
 
-    def nearest(self, name: str) -> str | None:
-        """The exposed name that `name` most likely means, or None."""
-        return nearest(name, self._by_name)
+    def nearest(self, name: str, client: ClientProfile = SILENT) -> str | None:
+        """The exposed name, of those that are for `client`, that `name` most likely means, or None."""
+        return nearest(name, [tool.name for tool in self._tools if tool.is_for(client)])
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called after each change of what is listed; the answer ends that."""
@@ -186,13 +227,14 @@ class Catalog:
         same_era = known is not None and known.protocol_version == record.protocol_version
         kept_tools = known.tools if known is not None and same_era else ()
         compiled = {tool.digest: tool for tool in kept_tools if tool.identity == record.identity}
+        digests = [digest_of(definition) for definition in record.tools]
         tools: dict[str, Tool] = {}
         set_aside: dict[str, SetAside] = {}
-        for definition in record.tools:
+        for definition, digest in zip(record.tools, digests, strict=True):
             name = definition.get("name")
             canonical = f"{record.downstream}__{name}"
             try:
-                tool = compiled.get(digest_of(definition)) or self._compile(record, definition)
+                tool = self._compiled(record, definition, compiled.get(digest))
             except _NotOffered as error:
                 set_aside[canonical] = SetAside(canonical, record.downstream, str(error))
                 continue
@@ -203,7 +245,45 @@ class Catalog:
                 )
                 set_aside[canonical] = SetAside(canonical, record.downstream, reason)
         kept = tuple(tool for canonical, tool in tools.items() if canonical not in set_aside)
-        return _Offer(record.protocol_version, kept, tuple(set_aside.values()))
+        conditional, not_offered = self._conditional(record, compiled)
+        listing = digest_of_text("".join(sorted(digests)))
+        return _Offer(record.protocol_version, listing, (*kept, *conditional), (*set_aside.values(), *not_offered))
+
+    def _conditional(
+        self, record: CatalogRecord, compiled: Mapping[str, Tool]
+    ) -> tuple[Sequence[Tool], Sequence[SetAside]]:
+        """The tools that only some clients are shown, each with what those must declare.
+
+        Where a tool is defined differently for one kind than for another, the definition for the kind that must
+        declare least counts: which kind came first must not decide it.
+        """
+        common = common_names(record)
+        tools: dict[str, Tool] = {}
+        set_aside: dict[str, SetAside] = {}
+        for listed in least_first(record):
+            for definition in listed.tools:
+                name = definition.get("name")
+                if str(name) in common:
+                    continue
+                canonical = f"{record.downstream}__{name}"
+                try:
+                    tool = self._compiled(record, definition, compiled.get(digest_of(definition)))
+                except _NotOffered as error:
+                    set_aside[canonical] = SetAside(canonical, record.downstream, str(error))
+                    continue
+                known = tools.setdefault(canonical, tool)
+                if known.digest == tool.digest:
+                    tools[canonical] = _also_for(known, listed.capabilities)
+                else:
+                    reason = f"as it is defined for clients that declare {named(listed.capabilities)}: there is another"
+                    set_aside[canonical] = SetAside(canonical, record.downstream, reason)
+        return tuple(tools.values()), tuple(set_aside.values())
+
+    def _compiled(self, record: CatalogRecord, definition: Json, known: Tool | None) -> Tool:
+        """The tool as everybody might see it; `known` has the same definition."""
+        if known is None:
+            return self._compile(record, definition)
+        return replace(known, needs=()) if known.needs else known
 
     def _compile(self, record: CatalogRecord, definition: Json) -> Tool:
         name = definition.get("name")
@@ -253,18 +333,23 @@ class Catalog:
         offered = [tool for _, offer in sorted(self._offers.items()) for tool in offer.tools]
         by_name = _grouped(offered, lambda tool: tool.name)
         by_canonical = _grouped(offered, lambda tool: tool.canonical)
-        collisions = [tools for tools in by_name.values() if len(tools) > 1]
+        meant = {name: _meant(tools) for name, tools in by_name.items()}
         set_aside = [entry for offer in self._offers.values() for entry in offer.set_aside]
-        set_aside.extend(_collided(tool, tools) for tools in collisions for tool in tools)
-        self._by_name = {name: tools[0] for name, tools in by_name.items() if len(tools) == 1}
-        self._by_canonical = {name: tools[0] for name, tools in by_canonical.items() if len(tools) == 1}
+        set_aside.extend(
+            _collided(tool, tools, meant[name])
+            for name, tools in by_name.items()
+            for tool in tools
+            if tool is not meant[name]
+        )
+        self._by_name = {name: tool for name, tool in meant.items() if tool is not None}
+        self._by_canonical = {name: tool for name, tools in by_canonical.items() if (tool := _meant(tools)) is not None}
         self._tools = tuple(tool for _, tool in sorted(self._by_name.items()))
         self._set_aside = tuple(sorted(set_aside, key=lambda entry: (entry.canonical, entry.downstream)))
         self.version += 1
 
-    def _listed(self) -> list[tuple[Json, TaskUse]]:
+    def _listed(self) -> list[tuple[Json, TaskUse, tuple[Json, ...]]]:
         """What a listing is made of."""
-        return [(tool.wire(), tool.settings.task) for tool in self._tools]
+        return [(tool.wire(), tool.settings.task, tool.needs) for tool in self._tools]
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
@@ -303,11 +388,25 @@ def _check_name(canonical: str, exposed: str) -> None:
         )
 
 
-def _collided(tool: Tool, tools: Sequence[Tool]) -> SetAside:
+def _also_for(tool: Tool, capabilities: Json) -> Tool:
+    """The tool, shown to clients that declare `capabilities` too; nothing new where less was needed already."""
+    if tool.needs and tool.is_for(ClientProfile(capabilities=capabilities)):
+        return tool
+    return replace(tool, needs=(*tool.needs, capabilities))
+
+
+def _meant(tools: Sequence[Tool]) -> Tool | None:
+    """Which of the tools that share a name it means, if any."""
+    for_everybody = [tool for tool in tools if not tool.needs] or tools
+    return for_everybody[0] if len(for_everybody) == 1 else None
+
+
+def _collided(tool: Tool, tools: Sequence[Tool], meant: Tool | None) -> SetAside:
     owners = " and ".join(f"{other.original_name!r} of {other.downstream!r}" for other in tools)
     chosen = any(other.settings.name for other in tools)
     mend = "choose another `name`" if chosen else "rename a server" if tool.name == tool.canonical else _PREFIX
-    reason = f"the name {tool.name!r} would mean {owners}: neither is offered; {mend}, or drop one"
+    offered = "neither is offered" if meant is None else "only the one that every client is shown is offered"
+    reason = f"the name {tool.name!r} would mean {owners}: {offered}; {mend}, or drop one"
     return SetAside(tool.canonical, tool.downstream, reason)
 
 

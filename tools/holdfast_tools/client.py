@@ -34,6 +34,10 @@ class ClientProfile:
         """Whether it speaks protocol version 2026-07-28 or later."""
         return sdk.is_modern(self.protocol_version)
 
+    def declares(self, needed: Json) -> bool:
+        """Whether it declared all these capabilities, each at least so far as it stands there."""
+        return _covers(self.capabilities, needed)
+
     def wants_message(self, level: object) -> bool:
         """Whether it takes log messages of this level.
 
@@ -88,6 +92,14 @@ class Listener(Protocol):
     def message(self, params: Json) -> None:
         """The params of a `notifications/message`."""
         ...
+
+
+def _covers(declared: Any, needed: Any) -> bool:
+    if not isinstance(needed, dict):
+        return bool(declared == needed)
+    return isinstance(declared, dict) and all(
+        name in declared and _covers(declared[name], further) for name, further in needed.items()
+    )
 
 
 def severity(level: str) -> int:

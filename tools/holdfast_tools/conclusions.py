@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 
 import anyio
 
@@ -14,6 +15,7 @@ from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.client import ClientProfile
 from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.giving_up import GivingUp
 from holdfast_tools.outcomes import failure, outcome_of, unrunnable
 from holdfast_tools.output import checked
@@ -36,6 +38,7 @@ class Conclusions:
     def __init__(
         self,
         catalog: Catalog,
+        downstreams: Mapping[str, Downstream],
         waiters: Waiters,
         steps: Steps,
         giving_up: GivingUp,
@@ -44,6 +47,7 @@ class Conclusions:
         settings: RunnerSettings,
     ) -> None:
         self._catalog = catalog
+        self._downstreams = downstreams
         self._waiters = waiters
         self._steps = steps
         self._giving_up = giving_up
@@ -67,8 +71,8 @@ class Conclusions:
 
     async def _ended(self, call: Call, attempt: Attempt, tool: Tool) -> None:
         match attempt:
-            case NotSent(reason):
-                await self._unsent(call, reason, tool)
+            case NotSent():
+                await self._unsent(call, attempt, tool)
             case Lost(reason):
                 await self._lost(call, reason)
             case Answered(core_task=True) | Answered(result={"resultType": "task"}):
@@ -78,10 +82,12 @@ class Conclusions:
                 outcome = checked(tool, answer)
                 if outcome.kind is OutcomeKind.RESULT:
                     await self._settle(call, Event.SETTLE, Event.EVIDENCE_DONE, outcome)
-                elif answer.kind is not OutcomeKind.RESULT and call.failures + 1 < tool.settings.max_attempts:
-                    await self._retry(call, outcome.message, lost=False)
-                else:
+                elif answer.kind is OutcomeKind.RESULT or call.failures + 1 >= tool.settings.max_attempts:
                     await self._settle(call, Event.FAIL, Event.EVIDENCE_FAILED, outcome)
+                elif (refused := self._over_budget(call)) is not None:
+                    await self._settle(call, Event.FAIL, Event.EVIDENCE_FAILED, outcome, {"retry_budget": refused})
+                else:
+                    await self._retry(call, outcome.message, lost=False)
 
     async def await_evidence(self, call: Call, dispatch: Dispatch, tool: Tool) -> None:
         """The answer of a lost attempt may still come, until its session ends."""
@@ -153,21 +159,33 @@ class Conclusions:
         else:
             await self._giving_up.fail_unanswered(call, "the call was cancelled")
 
-    async def _unsent(self, call: Call, reason: str, tool: Tool) -> None:
-        if call.execute_by is not None or is_redefined(tool, self._catalog):
-            await self._retry(call, reason, lost=False, sent=False)
+    async def _unsent(self, call: Call, attempt: NotSent, tool: Tool) -> None:
+        """Queue what may wait; also what is overdue, because only in the queue time ends it."""
+        if call.execute_by is not None or attempt.overdue or is_redefined(tool, self._catalog):
+            await self._retry(call, attempt.reason, lost=False, sent=False)
         else:
-            await self._steps.end(call, Event.FAIL, unrunnable(call, reason), sent=False)
+            await self._steps.end(call, Event.FAIL, unrunnable(call, attempt.reason), sent=False)
 
     async def _lost(self, call: Call, reason: str) -> None:
         if not call.retry_safe:
             detail = {"reason": reason}
             await self._steps.take(Move(call.id, Event.LOSE, ENGINE, call.fence, lost=True, note=reason, detail=detail))
-        elif call.losses + 1 < self.settings.max_losses:
-            await self._retry(call, reason, lost=True)
-        else:
+        elif call.losses + 1 >= self.settings.max_losses:
             message = f"{reason}; {call.losses + 1} attempts were lost"
             await self._steps.end(call, Event.FAIL, failure(message), lost=True)
+        elif (refused := self._over_budget(call)) is not None:
+            outcome, detail = failure(f"{reason}; {refused}"), {"retry_budget": refused}
+            end = Move(call.id, Event.FAIL, ENGINE, call.fence, outcome=outcome, lost=True, detail=detail)
+            await self._steps.take(end)
+        else:
+            await self._retry(call, reason, lost=True)
+
+    def _over_budget(self, call: Call) -> str | None:
+        """Why what was sent may not be sent again, where its downstream's retries are used up; else takes one."""
+        downstream = self._downstreams.get(call.downstream)
+        if downstream is None or downstream.gate.may_retry():
+            return None
+        return downstream.gate.why_no_retry
 
     async def _retry(self, call: Call, reason: str, *, lost: bool, sent: bool = True) -> None:
         """Queue another attempt after a pause with full jitter (Brooker, "Exponential Backoff And Jitter")."""
@@ -185,9 +203,12 @@ class Conclusions:
     async def _fail(self, call: Call, message: str) -> None:
         await self._settle(call, Event.FAIL, Event.EVIDENCE_FAILED, failure(message))
 
-    async def _settle(self, call: Call, event: Event, evidence: Event, outcome: Outcome) -> None:
+    async def _settle(
+        self, call: Call, event: Event, evidence: Event, outcome: Outcome, detail: Json | None = None
+    ) -> None:
         """Settle the attempt; where the call was already taken for lost, the answer is evidence."""
-        result = await self._steps.commit(Move(call.id, event, call.downstream, call.fence, outcome=outcome))
+        end = Move(call.id, event, call.downstream, call.fence, outcome=outcome, detail=detail or {})
+        result = await self._steps.commit(end)
         if isinstance(result, Stale):
             await self._give_evidence(call, evidence, outcome)
         self._steps.tell(result)

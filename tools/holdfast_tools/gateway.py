@@ -25,6 +25,7 @@ from holdfast_store.contract import (
     Purged,
     Record,
     Replayed,
+    Stale,
     Store,
     WriteResult,
 )
@@ -41,26 +42,29 @@ from holdfast_tools.admission import (
     opening,
     purged,
     recorded,
+    repeats_may_join,
     subject_of,
+    turned_away,
 )
 from holdfast_tools.catalog import Catalog, Tool
-from holdfast_tools.downstream.attempt import Answered
+from holdfast_tools.client import SILENT, ClientProfile
+from holdfast_tools.conditional import alternatives
+from holdfast_tools.downstream.attempt import Lost, NotSent
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.gate import Place, TurnedAway, Waits
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.input_rounds import InputRounds
-from holdfast_tools.outcomes import outcome_of, unreachable, was_detached
+from holdfast_tools.outcomes import failure, outcome_of, unreachable, was_detached
 from holdfast_tools.output import checked
 from holdfast_tools.remote.core import asked_as_task
 from holdfast_tools.request import CallRequest, RefusedArguments, Reply
 from holdfast_tools.rounds import Ask, Seal, asks_nothing, carried, goes_on, waits_for_client
 from holdfast_tools.runner import Runner
 from holdfast_tools.schema import canonical, digest_of
+from holdfast_tools.settling import Settling
 from holdfast_tools.waiters import PROGRESSING, Waiters
 
 log = logging.getLogger("holdfast.gateway")
-
-FIRST_CATALOG_S = 15.0
-"""How long after its start a call or a listing waits for a downstream of which nothing is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Gateway:
         self._waiters = waiters
         self._rounds = InputRounds(store, runner, waiters, seal)
         self._settings = settings
+        self._settling = Settling(catalog, downstreams)
 
     def adjust(self, settings: GatewaySettings) -> None:
         """Go by `settings` from the next call on."""
@@ -195,39 +200,29 @@ class Gateway:
 
     async def _tool(self, request: CallRequest) -> Tool:
         tool = self._catalog.get(request.tool)
-        if tool is None:
-            await self.settle_catalog(request.tool)
+        if tool is None or not tool.is_for(request.client):
+            await self.settle_catalog(request.tool, request.client)
             tool = self._catalog.get(request.tool)
         if tool is not None:
             return tool
-        silent = self._unknown_owners(request.tool)
+        silent = self._settling.unknown_owners(request.tool)
         if silent:
             reasons = "; ".join(unreachable(downstream).message for downstream in silent)
             raise DownstreamError(f'The tool "{request.tool}" is not known, and nothing ran: {reasons}')
-        nearest = self._catalog.nearest(request.tool)
+        nearest = self._catalog.nearest(request.tool, request.client)
         hint = f' Did you mean "{nearest}"?' if nearest else ' "tools/list" names what there is.'
         raise UnknownTool(f'There is no tool "{request.tool}".{hint}')
 
-    async def settle_catalog(self, tool: str | None = None) -> None:
-        """Wait, at most `FIRST_CATALOG_S` from their start, for downstreams of which nothing is known yet.
-
-        With `tool`, only for those whose prefix it could carry.
-        """
-        unknown = self._unknown_owners(tool)
-        if unknown:
-            async with anyio.create_task_group() as tasks:
-                for downstream in unknown:
-                    tasks.start_soon(downstream.settled, FIRST_CATALOG_S)
-
-    def _unknown_owners(self, tool: str | None) -> list[Downstream]:
-        """The downstreams that never listed their tools, as far as `tool` could be one of them."""
-        return [
-            downstream
-            for name, downstream in self._downstreams.items()
-            if not self._catalog.knows(name) and (tool is None or self._catalog.could_offer(name, tool))
-        ]
+    async def settle_catalog(self, tool: str | None = None, client: ClientProfile = SILENT) -> None:
+        """Wait, for a while, for what `client` may know and the catalog does not yet: see `Settling.settle`."""
+        await self._settling.settle(client, tool)
 
     def _check(self, request: CallRequest, tool: Tool, text: str) -> None:
+        if not tool.is_for(request.client):
+            raise UnknownTool(
+                f'There is no tool "{tool.name}" for this client: {tool.downstream} has it only for clients that '
+                f"declare {alternatives(tool.needs)}. Nothing ran."
+            )
         size = len(text.encode())
         if size > self._settings.max_arguments_bytes:
             raise CallError(
@@ -259,50 +254,63 @@ class Gateway:
             and not settings.journal_strict
             and settings.max_attempts == 1
             and settings.timeout_s is None
+            and call.deadline_s is None
             and downstream.status.state == "connected"
             and not downstream.asks_within(request.client)
         )
 
     async def _read(self, request: CallRequest, tool: Tool, call: NewCall) -> Reply | None:
-        """Dispatch at once; None where no answer came and the durable path must take over."""
+        """Dispatch at once; None where there was no place, or no answer came, and the durable path must take over."""
+        place = self._downstreams[tool.downstream].gate.take()
+        if place is None:
+            return None
         with self._waiters.hearing(call.id, request.listener):
-            return await self._read_at_once(request, tool, call)
+            return await self._read_at_once(request, tool, call, place)
 
-    async def _read_at_once(self, request: CallRequest, tool: Tool, call: NewCall) -> Reply | None:
+    async def _read_at_once(self, request: CallRequest, tool: Tool, call: NewCall, place: Place) -> Reply | None:
         began = time.monotonic()
         meta = {"traceparent": call.traceparent} if call.traceparent else {}
         downstream = self._downstreams[tool.downstream]
-        dispatch = downstream.dispatch(
-            tool.original_name,
-            dispatched_arguments(call, tool),
-            meta=meta,
-            client=request.client,
-            members={**carried(opening(request)), **asked_as_task(tool, offered=downstream.makes_core_tasks)},
-            on_progress=self._waiters.progress_of(call.id),
-            on_message=self._waiters.messages_of(call.id),
-            holder=holder_of(call),
-            read_only=True,
-        )
+        dispatch: Dispatch | None = None
         try:
+            dispatch = downstream.dispatch(
+                tool.original_name,
+                dispatched_arguments(call, tool),
+                meta=meta,
+                client=request.client,
+                members={**carried(opening(request)), **asked_as_task(tool, offered=downstream.makes_core_tasks)},
+                on_progress=self._waiters.progress_of(call.id),
+                on_message=self._waiters.messages_of(call.id),
+                holder=holder_of(call),
+                read_only=True,
+            )
             done, _ = await asyncio.wait((dispatch.outcome,), timeout=self._inline_wait_s(request, tool))
         except BaseException:
-            dispatch.abandon()
+            if dispatch is not None:
+                dispatch.abandon()
+            self._runner.leave(place, None)
             raise
         if not done or goes_on(dispatch.outcome.result()):
-            return await self._record_open(request, tool, call, dispatch)
+            return await self._record_open(request, tool, call, place, dispatch)
         attempt = dispatch.outcome.result()
-        if not isinstance(attempt, Answered):
+        self._runner.leave(place, attempt)
+        if isinstance(attempt, NotSent) or (isinstance(attempt, Lost) and downstream.gate.may_retry()):
             return None
-        outcome = checked(tool, outcome_of(attempt))
+        if isinstance(attempt, Lost):
+            outcome = failure(f"{attempt.reason}; {downstream.gate.why_no_retry}")
+        else:
+            outcome = checked(tool, outcome_of(attempt))
         took_s = time.monotonic() - began
         self._store.commit_soon((Record(call, outcome, took_s),))
         return Reply(recorded(call, outcome, took_s))
 
-    async def _record_open(self, request: CallRequest, tool: Tool, call: NewCall, dispatch: Dispatch) -> Reply:
+    async def _record_open(
+        self, request: CallRequest, tool: Tool, call: NewCall, place: Place, dispatch: Dispatch
+    ) -> Reply:
         """Admit a read that goes on: it takes its time, it asked for input, or it became a task of the downstream."""
         begun = Admit(call, Event.START, lease=self._runner.lease, round=opening(request))
         with self._expect(request, call.id) as future:
-            admitted = await self._runner.admit(begun, tool, dispatch)
+            admitted = await self._runner.admit(begun, tool, place, dispatch)
             if not isinstance(admitted, Accepted):
                 raise TypeError(f"a call without a key was answered with {admitted!r}")
             if not dispatch.outcome.done():
@@ -310,19 +318,42 @@ class Gateway:
             return Reply(await self._inline(request, tool, admitted.call, future))
 
     async def _admit(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Reply:
+        entry = self._entry(tool, call, decision)
+        if isinstance(entry, TurnedAway) and not repeats_may_join(tool, call):
+            raise turned_away(tool, entry)
+        write = self._admission(request, tool, call, decision, entry)
         with self._expect(request, call.id) as future:
-            result = await self._runner.admit(self._admission(request, tool, call, decision), tool)
+            result = await self._runner.admit(write, tool, entry if isinstance(entry, Place) else None)
             if isinstance(result, Accepted):
                 return Reply(await self._inline(request, tool, result.call, future))
+        if isinstance(entry, TurnedAway) and isinstance(result, Stale):
+            raise turned_away(tool, entry)
         reply = await self._answered_by_another(request, tool, call, result)
         if reply.joined and was_detached(reply.call):
             return await self._admit(request, tool, call, decision)
         return reply
 
-    def _admission(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Admit:
-        ready = self._downstreams[tool.downstream].status.state == "connected" and self._runner.free_slots > 0
+    def _entry(self, tool: Tool, call: NewCall, decision: Decision) -> Place | Waits | TurnedAway | None:
+        """How an allowed call comes to its downstream: now, through the queue, or not; None for any other."""
+        if decision.effect is not Effect.ALLOW:
+            return None
+        downstream = self._downstreams[tool.downstream]
+        ready = downstream.status.state == "connected" and self._runner.free_slots > 0
+        return downstream.gate.ask(call.id, at_once=ready)
+
+    def _admission(
+        self,
+        request: CallRequest,
+        tool: Tool,
+        call: NewCall,
+        decision: Decision,
+        entry: Place | Waits | TurnedAway | None,
+    ) -> Admit:
+        lease = self._runner.lease if isinstance(entry, Place) else None
         waited_s = max(0.0, time.monotonic() - request.asked_at)
-        return admission(request, tool, call, decision, self._runner.lease if ready else None, waited_s)
+        waits_for = entry.reason if isinstance(entry, Waits) else None
+        write = admission(request, tool, call, decision, lease, waited_s, waits_for)
+        return replace(write, joins_only=True) if isinstance(entry, TurnedAway) else write
 
     async def _answered_by_another(self, request: CallRequest, tool: Tool, call: NewCall, result: WriteResult) -> Reply:
         match result:

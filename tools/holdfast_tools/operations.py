@@ -24,6 +24,7 @@ from holdfast_store.model.values import (
 )
 from holdfast_tools.admission import requester, subject_of
 from holdfast_tools.catalog import Catalog
+from holdfast_tools.client import ClientProfile
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.gateway import Gateway
 from holdfast_tools.request import CallRequest, Reply
@@ -129,6 +130,7 @@ class Operations:
             arguments=call.arguments,
             client_call_id=call.client_call_id,
             traceparent=call.traceparent,
+            client=ClientProfile.from_json(call.client),
         )
         reply = await self._gateway.readmit(call, by.id, request)
         self._store.commit_soon((Note(call.id, "resumed", by.id, {"as": reply.call.id}),))

@@ -16,7 +16,8 @@ class CallRequest:
 
     `tool` is the exposed name. `run` groups the calls of one piece of an agent's work. `client_call_id` tells
     apart two equal calls that the client means as two. `inline_wait_s` caps how long this client waits for the
-    outcome before it is given a handle; None means the gateway's own setting. `asked_at` is when it arrived, by the
+    outcome before it is given a handle; None means the gateway's own setting. `deadline_s` is how long from now the
+    call may still be sent; the tool's own setting may allow less. `asked_at` is when it arrived, by the
     monotonic clock. `client` is what the client said of itself, and `listener` hears what the downstream tells while
     the client waits.
 
@@ -34,6 +35,7 @@ class CallRequest:
     run: str | None = None
     traceparent: str | None = None
     inline_wait_s: float | None = None
+    deadline_s: float | None = None
     client: ClientProfile = SILENT
     listener: Listener | None = None
     input_responses: Json | None = None

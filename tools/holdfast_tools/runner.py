@@ -11,20 +11,21 @@ import anyio
 from anyio.abc import TaskGroup
 
 from holdfast_policy.decide import PolicySet
-from holdfast_store.contract import Accepted, Admit, Lease, Store, WriteResult
+from holdfast_store.contract import Accepted, Admit, Lease, Note, Store, WriteResult
 from holdfast_store.model.lifecycle import Event, State
-from holdfast_store.model.values import Call, Principal
+from holdfast_store.model.values import Call, NewCall, Principal
 from holdfast_tools.attempts import Attempts
 from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.claims import Claims
 from holdfast_tools.conclusions import Conclusions
-from holdfast_tools.downstream.attempt import Lost
+from holdfast_tools.downstream.attempt import Attempt, Lost
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.gate import Place, TurnedAway, Waits
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.giving_up import GivingUp
 from holdfast_tools.remote.leftovers import Leftovers
 from holdfast_tools.settings import RunnerSettings
-from holdfast_tools.steps import Steps
+from holdfast_tools.steps import ENGINE, Steps
 from holdfast_tools.under_way import Slots, UnderWay
 from holdfast_tools.waiters import Waiters
 
@@ -56,12 +57,13 @@ class Runner:
         )
         self._leftovers = Leftovers(downstreams, self._slots)
         waiters.subscribe(self._leftovers.moved)
+        waiters.subscribe(self._left_the_queue)
         self._giving_up = GivingUp(store, catalog, waiters, self._steps, self._slots)
         self._attempts = Attempts(
             catalog, downstreams, waiters, self._steps, self._slots, self._giving_up, self._leftovers, settings
         )
         self._conclusions = Conclusions(
-            catalog, waiters, self._steps, self._giving_up, self._leftovers, queued, settings
+            catalog, downstreams, waiters, self._steps, self._giving_up, self._leftovers, queued, settings
         )
         self._tasks: TaskGroup | None = None
 
@@ -71,8 +73,9 @@ class Runner:
         return self._lease
 
     def adjust(self, settings: RunnerSettings) -> None:
-        """Go by `settings` from the next attempt on; lease and number of slots stay."""
+        """Go by `settings` from the next attempt on; the lease stays."""
         self._attempts.settings = self._conclusions.settings = settings
+        self._slots.most = settings.max_under_way
 
     @property
     def free_slots(self) -> int:
@@ -110,26 +113,55 @@ class Runner:
         """Something was queued: have the scheduler look now."""
         self._queued.set()
 
-    async def admit(self, write: Admit, tool: Tool, dispatch: Dispatch | None = None) -> WriteResult:
+    async def admit(
+        self, write: Admit, tool: Tool, place: Place | None = None, dispatch: Dispatch | None = None
+    ) -> WriteResult:
         """Take a call in and, where that claims it, run it: in the engine's own group, never in the request.
 
-        A caller that goes away drops the answer and nothing else. `dispatch` is a read that is under way already.
-        Raises `StoreError` where nothing could be written.
+        A caller that goes away drops the answer and nothing else. With a lease it has a `place` at its downstream,
+        which is left for it; `dispatch` is a read that is under way already. Raises `StoreError` where nothing could
+        be written.
         """
         answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
-        held = self._slots.hold(write.call.id, dispatch) if write.lease is not None else None
+        held = self._slots.hold(write.call.id, place, dispatch) if write.lease is not None else None
         self._group.start_soon(self._admit, write, tool, held, answer)
         return await answer
 
     def begin_queued(self, call: Call) -> bool:
         """Check, claim and run a queued call, in the background.
 
-        False for one that waits for its downstream to come back: it takes up no slot meanwhile.
+        False for one that waits for its downstream to come back, or for a place there: it takes up no slot meanwhile.
         """
         if not self._claims.may_begin(call):
             return False
-        self._group.start_soon(self._start_queued, call, self._slots.hold(call.id))
+        downstream = self._downstreams.get(call.downstream)
+        place = None
+        if downstream is not None and call.remote_task is None:
+            place = downstream.gate.begin(call.id)
+            if place is None:
+                self._note_wait(call, downstream.gate.wait(call.id))
+                return False
+            if place.is_probe:
+                self._store.commit_soon((Note(call.id, "breaker_probe", ENGINE),))
+        self._group.start_soon(self._start_queued, call, self._slots.hold(call.id, place))
         return True
+
+    def is_full(self, name: str) -> bool:
+        """Whether nothing may be sent to this downstream now: it has no free place, or its breaker is open."""
+        downstream = self._downstreams.get(name)
+        return downstream is not None and downstream.gate.is_full
+
+    def count_in(self, call: Call) -> None:
+        """An earlier engine left `call` in the queue: it stands before all newcomers."""
+        downstream = self._downstreams.get(call.downstream)
+        if downstream is not None:
+            downstream.gate.wait(call.id)
+
+    def leave(self, place: Place, attempt: Attempt | None) -> None:
+        """Give back the place of an attempt that was no stored call's, as of `Place.leave`."""
+        place.leave(attempt)
+        if place.others_wait:
+            self._queued.set()
 
     def go_on(self, call: Call) -> None:
         """Answers came for `call`: its attempt goes on; or its next one runs at once where there is a slot."""
@@ -184,6 +216,7 @@ class Runner:
         try:
             (result,) = await self._store.commit((write,))
         except BaseException as error:
+            self._forget(write.call)
             self._slots.drop(write.call.id, held)
             if not isinstance(error, Exception):
                 answer.cancel()
@@ -195,6 +228,7 @@ class Runner:
         if not detached:
             answer.set_result(result)
         if not isinstance(result, Accepted):
+            self._forget(write.call)
             self._slots.drop(write.call.id, held)
         elif held is not None:
             await self._execute(result.call, tool, held)
@@ -202,6 +236,22 @@ class Runner:
             if detached:
                 await self._giving_up.withdraw_detached(result.call.id)
             self._queued.set()
+
+    def _forget(self, call: NewCall) -> None:
+        """The call does not wait for a place any more."""
+        downstream = self._downstreams.get(call.downstream)
+        if downstream is not None:
+            downstream.gate.forget(call.id)
+
+    def _left_the_queue(self, call: Call) -> None:
+        if call.state is not State.QUEUED:
+            self._forget(call)
+
+    def _note_wait(self, call: Call, why: Waits | TurnedAway | None) -> None:
+        """Have the journal say what an admitted call waits for; it need not be on disk before anything else is."""
+        if why is not None:
+            event = "breaker_open" if isinstance(why, TurnedAway) else "waits_for_a_place"
+            self._store.commit_soon((Note(call.id, event, ENGINE, {"reason": why.reason}),))
 
     async def _start_queued(self, call: Call, held: UnderWay) -> None:
         try:
@@ -231,6 +281,7 @@ class Runner:
         again: Call | None = None
         try:
             attempt = await self._attempts.make(call, tool, held)
+            self._slots.leave_place(held, attempt)
             if held.withdrawn is not None:
                 await self._steps.end(call, Event.CANCEL, held.withdrawn)
             elif not held.put_back:

@@ -23,8 +23,9 @@ LONGEST_WAIT_S = 30.0
 HELD_WAIT_S = 1.0
 """How long it waits when what is due cannot be moved on yet, and nothing may tell when it can."""
 
+FIRST_LOOKED_AT = 32
 MOST_LOOKED_AT = 4096
-"""How far down the queue it looks for calls whose downstream is there."""
+"""How far down the queue it looks, at first and at most, for calls whose downstream is there."""
 
 PURGE_EVERY_S = 3600.0
 
@@ -71,10 +72,22 @@ class Scheduler:
         """
         (swept,) = await self._store.commit((Recover(self._runner.lease.owner, takeover=True),))
         calls = swept.calls if isinstance(swept, Swept) else ()
+        await self._count_in()
         in_doubt = sum(call.state is State.IN_DOUBT for call in calls)
         if calls:
             log.warning("recovered calls of the last engine", extra={"calls": len(calls), "in_doubt": in_doubt})
         return len(calls) - in_doubt, in_doubt
+
+    async def _count_in(self) -> None:
+        """Let those who stand in the queue already stand before all newcomers."""
+        cursor: str | None = None
+        while True:
+            page = await self._store.list_calls(CallFilter(states=frozenset({State.QUEUED})), _PAGE, cursor)
+            for call in page.items:
+                self._runner.count_in(call)
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -116,15 +129,23 @@ class Scheduler:
     async def _begin_queued(self) -> bool:
         """Begin what may be claimed, oldest first; whether some of it waits for its downstream to come back.
 
-        What waits, or is under way already, must not hide what stands behind it in the queue.
+        What waits, or is under way already, must not hide what stands behind it in the queue; what waits for a full
+        downstream is not even looked at.
         """
-        limit = self._runner.free_slots
+        limit = min(self._runner.free_slots, FIRST_LOOKED_AT)
+        full: set[str] = set()
         waits = False
         while 0 < limit <= MOST_LOOKED_AT and self._runner.free_slots:
-            calls = await self._store.runnable(limit)
+            calls, known_full = await self._store.runnable(limit, full), len(full)
             for call in calls:
                 if self._runner.free_slots and not self._runner.is_under_way(call.id):
-                    waits = not self._runner.begin_queued(call) or waits
+                    if self._runner.begin_queued(call):
+                        continue
+                    waits = True
+                    if self._runner.is_full(call.downstream):
+                        full.add(call.downstream)
+            if len(full) > known_full:
+                continue
             if len(calls) < limit:
                 break
             limit *= 2

@@ -8,6 +8,9 @@ from typing import Any, Literal
 READ_TIMEOUT_S = 60.0
 WRITE_TIMEOUT_S = 3600.0
 
+MOST_UNDER_WAY = 512
+"""So many calls may be under way at once, or as many as all downstreams together have places."""
+
 TaskUse = Literal["never", "auto", "always", "required"]
 """When a client that speaks of tasks is answered with one: never; where the call outlasts `inline_wait` or is parked;
 always; or always, and nobody else may call the tool."""
@@ -23,7 +26,7 @@ class RunnerSettings:
 
     lease_s: float = 30.0
     max_losses: int = 3
-    max_under_way: int = 512
+    max_under_way: int = MOST_UNDER_WAY
     unreachable_s: float = 5.0
     first_backoff_s: float = 0.2
     longest_backoff_s: float = 30.0
@@ -38,6 +41,7 @@ class ToolSettings:
     annotations: Mapping[str, bool] = field(default_factory=dict)
     strict: bool = True  # unknown properties are refused where the schema does not say otherwise
     timeout_s: float | None = None  # of one attempt; 60 s for read-only tools, 1 h otherwise
+    deadline_s: float | None = None  # within which a call must have been sent, from when it was admitted
     inline_wait_s: float | None = None  # how long a client waits before it is given a handle
     max_attempts: int = 1  # attempts after errors; lost answers and unsent attempts are counted apart
     dedupe: bool = True  # an unkeyed repeat joins the call it repeats

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holdfast_store.model.values import Outcome
+from holdfast_tools.downstream.attempt import Attempt
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.gate import Place
 from holdfast_tools.questions import Questions
 from holdfast_tools.remote.watch import Watch
 
@@ -17,10 +19,12 @@ class UnderWay:
     `withdrawn` is how it ends where it was cancelled before anything was sent, or is a read; `put_back` says that it
     was queued again unsent, because the engine stops. `watch` is there while the downstream's own task is watched,
     which another engine can do as well; `cancel_requested` is for the watch that begins later. `questions` are those
-    that the downstream asks in the midst of the attempt.
+    that the downstream asks in the midst of the attempt. `place` is the attempt's own at its downstream; none is
+    needed to watch a task.
     """
 
     dispatch: Dispatch | None = None
+    place: Place | None = None
     watch: Watch | None = None
     questions: Questions | None = None
     withdrawn: Outcome | None = None
@@ -78,16 +82,16 @@ class Slots:
         """What is known of the call, where it is under way here."""
         return self._held.get(call_id)
 
-    def hold(self, call_id: str, dispatch: Dispatch | None = None) -> UnderWay:
-        """Take a slot for a call; `dispatch` where it is sent already."""
-        held = self._held[call_id] = UnderWay(dispatch)
+    def hold(self, call_id: str, place: Place | None = None, dispatch: Dispatch | None = None) -> UnderWay:
+        """Take a slot for a call that has this `place` at its downstream; `dispatch` where it is sent already."""
+        held = self._held[call_id] = UnderWay(dispatch, place)
         self._idle.clear()
         return held
 
     def release(self, call_id: str) -> None:
         """Give the slot of a call back."""
         self.step_aside(call_id)
-        del self._held[call_id]
+        self.leave_place(self._held.pop(call_id), None)
         self._aside.remove(call_id)
         if not self._held:
             self._idle.set()
@@ -98,6 +102,13 @@ class Slots:
         self._aside.add(call_id)
         if was_full:
             self._queued.set()
+
+    def leave_place(self, held: UnderWay, attempt: Attempt | None) -> None:
+        """Give the place at the downstream back, where that was not done before, as of `Place.leave`."""
+        if held.place is not None:
+            held.place.leave(None if held.given_up else attempt)
+            if held.place.others_wait:
+                self._queued.set()
 
     def drop(self, call_id: str, held: UnderWay | None) -> None:
         """Let go of the slot, where there is one, of a call that was not admitted."""

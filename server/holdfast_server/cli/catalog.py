@@ -45,6 +45,7 @@ def tool_payload(config: Config, tool: Tool) -> Json:
         "annotations": annotations_payload(tool.annotations),
         "by_default": usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits),
         "misfits": list(tool.misfits),
+        "needs": list(tool.needs),
         "definition_sha256": tool.digest,
     }
 

@@ -62,7 +62,9 @@ def _examine(path: Path) -> Iterator[Finding]:
         yield from (
             Finding(Level.WARNING, "engine", text) for text in status["warnings"] if text not in config.warnings
         )
-        yield from (_living(downstream, config) for downstream in status["downstreams"])
+        for downstream in status["downstreams"]:
+            yield _living(downstream, config)
+            yield from _gate(downstream)
     else:
         yield from (finding for spec in config.downstreams for finding in _startable(spec))
     yield from _catalog(config, living=status is not None)
@@ -125,6 +127,24 @@ def _living(downstream: dict[str, Any], config: Config) -> Finding:
     return Finding(
         level, about, f"{downstream['state']}{reason} ({masked(downstream['reached_by'], config)}){last_words}"
     )
+
+
+def _gate(downstream: dict[str, Any]) -> Iterator[Finding]:
+    """What keeps calls from being sent to a server, besides its connection."""
+    about, breaker = f"server {downstream['name']}", downstream["breaker"]
+    if breaker["state"] != "closed":
+        yield Finding(
+            Level.PROBLEM,
+            about,
+            f"{breaker['failures']} answers in a row were lost, so since {moment_words(breaker['since'])} nothing is "
+            f"sent but a probe, the next at {moment_words(breaker['next_probe_at'])}; last: {breaker['reason']}",
+        )
+    busy = f"{downstream['under_way']} of {downstream['max_concurrency']} places taken"
+    queue = f"{downstream['queued']} of {downstream['max_queue']} queued"
+    retries = f"{downstream['retries_left']} retries left"
+    is_full = downstream["queued"] >= max(1, downstream["max_queue"])
+    level = Level.WARNING if is_full or not downstream["retries_left"] else Level.OK
+    yield Finding(level, about, f"{busy}, {queue}, {retries}")
 
 
 def _startable(spec: DownstreamSpec) -> Iterator[Finding]:

@@ -34,7 +34,14 @@ EVENT_WORDS: Mapping[Event, str] = {
     Event.EVIDENCE_DONE: "the late answer arrived: done",
     Event.EVIDENCE_FAILED: "the late answer arrived: failed",
 }
-"""What the journal's events mean. Notes, which move nothing, are shown under their own names."""
+"""What the journal's events mean."""
+
+NOTE_WORDS: Mapping[str, str] = {
+    "waits_for_a_place": "waits for a free place at its server",
+    "breaker_open": "waits: its server is left alone for a while",
+    "breaker_probe": "goes first, as a probe of its server",
+}
+"""Notes, which move nothing, where their own names do not say it all."""
 
 LONGEST_DETAIL = 200
 
@@ -61,7 +68,7 @@ def event_words(event: str, attempt: int) -> str:
     try:
         words = EVENT_WORDS[Event(event)]
     except ValueError:
-        return event.replace("_", " ")
+        return NOTE_WORDS.get(event) or event.replace("_", " ")
     return words.format(attempt=attempt)
 
 

@@ -7,6 +7,7 @@ from holdfast_server.cli.catalog import last_seen, tool_payload, tool_table
 from holdfast_server.cli.failures import note
 from holdfast_server.cli.output import print_json
 from holdfast_server.config import load
+from holdfast_tools.conditional import alternatives
 
 
 def tools(path: Path, as_json: bool) -> None:
@@ -29,6 +30,8 @@ def tools(path: Path, as_json: bool) -> None:
         return
     print(tool_table(config, found) if found else "no tools seen yet")
     for tool in found:
+        if tool.needs:
+            print(f"{tool.name}: only for clients that declare {alternatives(tool.needs)}")
         for rule in tool.misfits:
             print(f"{tool.name}: rule {rule} does not fit its schema, so every call asks")
     for entry in aside:

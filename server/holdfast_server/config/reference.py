@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 
 from holdfast_policy.annotations import HINTS
+from holdfast_server.config.quantities import duration_words
 from holdfast_server.config.servers import FOREIGN_KEYS
 from holdfast_server.config.shape import SHAPES, Shape, default_words
+from holdfast_tools.downstream.breaker import BreakerTerms
+from holdfast_tools.downstream.budget import BudgetTerms
 
 INTRODUCTION = """\
 # Configuration
@@ -85,6 +88,28 @@ that nobody uses is ended when another principal or client needs its place, or a
 Endpoints (`url`) that speak 2026-07-28 have no sessions: nothing is shared there, and nothing needs to be isolated.
 """
 
+OVERLOAD = """\
+### Servers that are slow, or do not answer
+
+One server in trouble must not be the trouble of others, nor be kept in it by calls that cannot succeed.
+
+- **Places**: at most `max_concurrency` calls of a server are under way at once. The next ones wait in its queue, first
+  come first served, and hold no place of another server. Who waits is admitted: the call is stored, has a handle after
+  `inline_wait`, and outlives a restart. When `max_queue` calls wait, a new one is turned away with an error that says
+  in how many seconds to come back; nothing ran, and its key is free. A repeat of a call that is stored is still
+  answered by that one. What was approved, or is tried again, waits and is never turned away.
+- **Circuit breaker**: when FAILURES answers in a row were lost (the connection ended, or `timeout` was over; a tool's
+  error is an answer), nothing is sent any more. New calls fail at once and say when the server is tried again; calls in
+  the queue wait. After FIRST one call is let through. Answered, it ends that; lost, the pause doubles, up to LONGEST.
+  All pauses are shortened by up to a half at random. All calls that are lost when a connection ends are one loss. While
+  a server cannot be connected at all, that is tried again at growing intervals instead.
+- **Retry budget**: what is sent again (lost answers of tools that are safe to repeat, `retries`) is bounded for each
+  server: SHARE of what it answers and RATE per second, of which CAPACITY can be saved. When that is used up, a
+  call fails and says so instead.
+
+`holdfast doctor` shows all three for each server, `holdfast calls show` what a call waited for.
+"""
+
 TRUST = """\
 ## Trust in annotations
 
@@ -156,6 +181,7 @@ def page() -> str:
         if shape.place == "mcpServers.NAME":
             parts.append(_foreign())
             parts.append(ISOLATION)
+            parts.append(_overload())
         if shape.place == "tools.GLOB.retries":
             parts.append(TRUST.replace("HINTS", ", ".join(f"`{hint}`" for hint in HINTS)))
     return "\n".join((*parts, RELOADING))
@@ -189,6 +215,19 @@ def _foreign() -> str:
         "Keys that MCP clients keep in the same place are accepted, reported as warnings, and without effect here: "
         f"{names}. Only `disabled: true` (and `enabled: false`, `isActive: false`) counts: such a server is left out.\n"
     )
+
+
+def _overload() -> str:
+    breaker, budget = BreakerTerms(), BudgetTerms()
+    figures = {
+        "FAILURES": f"{breaker.failures_to_open}",
+        "FIRST": duration_words(breaker.first_pause_s),
+        "LONGEST": duration_words(breaker.longest_pause_s),
+        "SHARE": f"{budget.per_answer:.0%}",
+        "RATE": f"{budget.per_second:g}",
+        "CAPACITY": f"{budget.capacity:g}",
+    }
+    return re.sub("|".join(figures), lambda name: figures[name[0]], OVERLOAD)
 
 
 def _first_lower(sentence: str) -> str:

@@ -115,7 +115,15 @@ def _server(
     transport = _transport(document, findings, folder, where, shape)
     if transport is None or not fits:
         return None
-    return DownstreamSpec(name, transport, shape.connect_timeout, shape.isolation or "shared", shape.max_sessions)
+    return DownstreamSpec(
+        name,
+        transport,
+        shape.connect_timeout,
+        shape.isolation or "shared",
+        shape.max_sessions,
+        shape.max_concurrency,
+        shape.max_queue,
+    )
 
 
 def _check_name(document: Document, findings: Findings, where: Where, name: str) -> bool:

@@ -18,7 +18,12 @@ from holdfast_server.config.quantities import (
     words_for,
 )
 from holdfast_store.contract import Retention
-from holdfast_tools.downstream.spec import DEFAULT_MAX_SESSIONS, Isolation
+from holdfast_tools.downstream.spec import (
+    DEFAULT_MAX_CONCURRENCY,
+    DEFAULT_MAX_QUEUE,
+    DEFAULT_MAX_SESSIONS,
+    Isolation,
+)
 from holdfast_tools.settings import RunnerSettings, TaskUse, ToolSettings
 
 DEFAULT_INLINE_WAIT_S = 4.0
@@ -26,6 +31,8 @@ DEFAULT_IDLE_EXIT_S = 600.0
 DEFAULT_CONNECT_TIMEOUT_S = 30.0
 DEFAULT_ANSWER_WITHIN_S = RunnerSettings().answer_within_s
 MOST_SESSIONS = 1024
+MOST_CONCURRENCY = 4096
+MOST_QUEUED = 100_000
 DEFAULT_MAX_ARGUMENTS_BYTES = 1024 * 1024
 DEFAULT_MAX_RESULT_BYTES = 512 * 1024  # MCP clients over HTTP refuse messages of 1 MiB
 SMALLEST_MAX_RESULT_BYTES = 8 * 1024  # holds a preview
@@ -158,6 +165,18 @@ class ServerShape(Shape):
         description="How many sessions, and so child processes, there are at most besides the first one. Where all "
         "are taken, a session is ended in which nothing but the answers of calls in doubt is outstanding, and with it "
         "its child process; else a call waits within its `timeout`, and then fails unsent.",
+    )
+    max_concurrency: WholeNumber = Field(
+        default=DEFAULT_MAX_CONCURRENCY,
+        ge=1,
+        le=MOST_CONCURRENCY,
+        description="How many calls, reads included, are under way at once. More wait in the queue. See below.",
+    )
+    max_queue: WholeNumber = Field(
+        default=DEFAULT_MAX_QUEUE,
+        ge=0,
+        le=MOST_QUEUED,
+        description="How many new calls may wait in the queue. More are turned away, and told when to come back.",
     )
 
 
@@ -293,6 +312,12 @@ class ToolShape(Shape):
         default=None,
         json_schema_extra={"shown": "60s read-only, 1h otherwise"},
         description="How long one attempt may take before its answer counts as lost.",
+    )
+    deadline: PositiveDuration | None = Field(
+        default=None,
+        description="How long after it was asked for a call may still be sent, waits for approval included. One that "
+        "is not sent by then has expired, and is not sent any more; what was sent has its `timeout`. A client may say "
+        'less in `_meta["dev.holdfast/deadline"]`, such as `"30s"`.',
     )
     inline_wait: Duration | None = Field(
         default=None, json_schema_extra={"shown": "the top level's"}, description="As `inline_wait` at the top level."

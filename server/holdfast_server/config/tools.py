@@ -45,6 +45,7 @@ def _fields(shape: ToolShape) -> dict[str, Any]:
         "annotations": ("annotations", hints(shape.annotations)),
         "strict": ("strict", shape.strict),
         "timeout": ("timeout_s", shape.timeout),
+        "deadline": ("deadline_s", shape.deadline),
         "inline_wait": ("inline_wait_s", shape.inline_wait),
         "retries": ("max_attempts", shape.retries.max_attempts),
         "dedupe": ("dedupe", shape.dedupe == "on"),

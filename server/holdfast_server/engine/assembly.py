@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +40,14 @@ from holdfast_server.mcp.tasks.offer import Offers
 from holdfast_store.contract import KeepSecret, Kept, SaveCatalog, Store
 from holdfast_store.model.values import CatalogRecord, Principal, new_id
 from holdfast_tools.catalog import Catalog
-from holdfast_tools.downstream.news import Elicited, Kind, News, Offered, OnNews, Said, Updated
-from holdfast_tools.gateway import FIRST_CATALOG_S, Gateway
+from holdfast_tools.downstream.news import Elicited, Kind, ListedFor, News, Offered, OnNews, Said, Updated
+from holdfast_tools.gateway import Gateway
 from holdfast_tools.offerings import Offerings
 from holdfast_tools.operations import Operations
 from holdfast_tools.rounds import SEAL_KEY_BYTES, Seal
 from holdfast_tools.runner import Runner
 from holdfast_tools.scheduler import Scheduler
+from holdfast_tools.settling import FIRST_CATALOG_S
 from holdfast_tools.waiters import Waiters
 
 
@@ -83,7 +85,13 @@ class Assembly:
         )
 
 
-async def assemble(config: Config, store: Store, admin_token_sha256: str, control: EngineControl) -> Assembly:
+async def assemble(
+    config: Config,
+    store: Store,
+    admin_token_sha256: str,
+    control: EngineControl,
+    monotonic_clock: Callable[[], float] = time.monotonic,
+) -> Assembly:
     """Build an engine on `store`, with the catalogs of its last run already in place. Nothing runs yet."""
     policy = LivePolicy(policy_of(config))
     catalog = Catalog(prefix=config.prefix, patterns=config.patterns, trust=config.trust, policy=policy)
@@ -94,16 +102,27 @@ async def assemble(config: Config, store: Store, admin_token_sha256: str, contro
     def seen(record: CatalogRecord) -> None:
         catalog.update(record)
         offerings.declare(record.downstream, record.capabilities)
-        store.commit_soon((SaveCatalog(record),))
+        keep(record.downstream)
         queued.set()
+
+    def keep(downstream: str) -> None:
+        known = catalog.record_of(downstream)
+        if known is not None:
+            store.commit_soon((SaveCatalog(known),))
 
     async def owns_task(principal: Principal, task_id: str) -> bool:
         return await access.owns(task_id, principal)
 
     def heard(downstream: str) -> OnNews:
-        return lambda news: _hear(downstream, news, offerings, subscriptions)
+        def hear(news: News) -> None:
+            if not isinstance(news, ListedFor):
+                _hear(downstream, news, offerings, subscriptions)
+            elif catalog.learn(downstream, news.capabilities, news.tools):
+                keep(downstream)
 
-    fleet = Fleet(config.downstreams, seen, heard)
+        return hear
+
+    fleet = Fleet(config.downstreams, seen, heard, monotonic_clock)
     subscriptions = Subscriptions(Watches(offerings, fleet), owns_task)
     catalog.subscribe(lambda: subscriptions.publish(Kind.TOOLS))
     offerings.subscribe(subscriptions.publish)

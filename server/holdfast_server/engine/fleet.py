@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -50,7 +51,9 @@ class Fleet(Mapping[str, Downstream]):
         specs: Sequence[DownstreamSpec],
         on_catalog: Callable[[CatalogRecord], None],
         on_news: Callable[[str], OnNews],
+        monotonic_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic_clock = monotonic_clock
         self._on_catalog = on_catalog
         self._on_news = on_news
         self._downstreams = {spec.name: self._downstream(spec) for spec in specs}
@@ -120,7 +123,7 @@ class Fleet(Mapping[str, Downstream]):
             if is_current():
                 hear_news(news)
 
-        downstream = Downstream(spec, listed, told)
+        downstream = Downstream(spec, listed, told, monotonic_clock=self._monotonic_clock)
         return downstream
 
     @property

@@ -22,7 +22,7 @@ from holdfast_tools.gateway import Gateway, GatewaySettings
 from holdfast_tools.offerings import Offerings
 from holdfast_tools.runner import Runner
 from holdfast_tools.scheduler import Scheduler
-from holdfast_tools.settings import RunnerSettings
+from holdfast_tools.settings import MOST_UNDER_WAY, RunnerSettings
 
 
 def gateway_settings(config: Config) -> GatewaySettings:
@@ -32,7 +32,8 @@ def gateway_settings(config: Config) -> GatewaySettings:
 
 def runner_settings(config: Config) -> RunnerSettings:
     """What the config says to the runner."""
-    return RunnerSettings(answer_within_s=config.answer_within_s)
+    places = sum(spec.max_concurrency for spec in config.downstreams)
+    return RunnerSettings(answer_within_s=config.answer_within_s, max_under_way=max(places, MOST_UNDER_WAY))
 
 
 def policy_of(config: Config) -> PolicySet:

@@ -12,6 +12,7 @@ from holdfast_server.engine.assembly import Assembly
 from holdfast_server.mcp.payloads import iso
 from holdfast_server.version import VERSION
 from holdfast_store.model.values import Json
+from holdfast_tools.downstream.gate import GateStatus
 from holdfast_tools.downstream.owner import Downstream
 from holdfast_tools.downstream.spec import HttpSpec, StdioSpec
 
@@ -84,4 +85,27 @@ def _downstream(name: str, downstream: Downstream) -> Json:
         "stderr_tail": list(status.stderr_tail),
         "pid": status.pid,
         "reached_by": _reached_by(downstream.spec.transport),
+        **_gate(downstream.gate.status),
     }
+
+
+def _gate(gate: GateStatus) -> Json:
+    """How much may be sent to it: its places, its breaker, its retry budget."""
+    return {
+        "under_way": gate.under_way,
+        "max_concurrency": gate.max_concurrency,
+        "queued": gate.queued,
+        "max_queue": gate.max_queue,
+        "breaker": {
+            "state": gate.breaker,
+            "since": _iso(gate.breaker_since),
+            "next_probe_at": _iso(gate.next_probe_at),
+            "failures": gate.failures,
+            "reason": gate.reason,
+        },
+        "retries_left": gate.retries_left,
+    }
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else iso(moment)

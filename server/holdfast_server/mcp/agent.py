@@ -44,16 +44,17 @@ class AgentToolset:
         self._handles = handles
         self._offers = offers
         self._results = results
-        self._listed: dict[str, tuple[int, list[Json]]] = {}
+        self._listed: dict[str, tuple[int, list[tuple[Tool, Json]]]] = {}
 
     async def list_tools(self, ctx: Context) -> Sequence[Json]:
-        """Every tool of every downstream, as it described it; waits for downstreams nothing is known of yet."""
-        await self._gateway.settle_catalog()
+        """Every tool that is for this client, as it was described; waits for downstreams nothing is known of yet."""
+        client = profile_of(ctx)
+        await self._gateway.settle_catalog(client=client)
         version, listed = self._listed.get(ctx.protocol_version, (-1, []))
         if version != self._catalog.version:
-            listed = [_described(ctx, tool) for tool in self._catalog.tools()] + self._handles.definitions()
+            listed = [(tool, _described(ctx, tool)) for tool in self._catalog.tools()]
             self._listed[ctx.protocol_version] = (self._catalog.version, listed)
-        return listed
+        return [described for tool, described in listed if tool.is_for(client)] + self._handles.definitions()
 
     def input_schema(self, name: str) -> Mapping[str, Any] | None:
         tool = self._catalog.get(name)
@@ -78,7 +79,7 @@ class AgentToolset:
         except InvalidRequestState as error:
             raise refused_state(str(error)) from error
         except CallError as error:
-            return refusal(str(error), error.code), None
+            return refusal(str(error), error.code, error.retry_after_s), None
         except StoreError as error:
             log.error("a request could not be served", extra={"tool": request.tool, "error": str(error)})
             raise MCPError(INTERNAL_ERROR, store_in_trouble(error), {"code": error.code}) from error
@@ -106,7 +107,7 @@ class AgentToolset:
     async def _offer(self, ctx: Context, request: CallRequest) -> Offer:
         """What this client may be answered with. Of a tool that is not known the gateway tells why."""
         if self._catalog.get(request.tool) is None:
-            await self._gateway.settle_catalog(request.tool)
+            await self._gateway.settle_catalog(request.tool, request.client)
         tool = self._catalog.get(request.tool)
         return self._offers.of(ctx, tool.name, tool.settings.task) if tool is not None else Offer()
 

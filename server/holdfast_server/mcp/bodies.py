@@ -1,5 +1,7 @@
 """What HTTP requests carry is looked at before the protocol's own code parses it; see `wire`."""
 
+from collections.abc import Callable
+
 from mcp_types.jsonrpc import JSONRPCError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -12,9 +14,9 @@ CONTENT_TOO_LARGE = 413
 
 
 class CheckedBodies:
-    """An ASGI middleware: POSTs of more than `limit` bytes, or that `wire.check` refuses, do not reach `app`."""
+    """An ASGI middleware: POSTs of more than `limit()` bytes, or that `wire.check` refuses, do not reach `app`."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[], int]) -> None:
         self._app = app
         self._limit = limit
 
@@ -22,11 +24,12 @@ class CheckedBodies:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        limit = self._limit()
         try:
-            body = await self._read(Request(scope, receive))
+            body = await _read(Request(scope, receive), limit)
         except ClientDisconnect:
             return
-        if len(body) > self._limit:
+        if len(body) > limit:
             await _answer(TooLong().answer(id_of(body[:KEPT_BYTES])), CONTENT_TOO_LARGE)(scope, receive, send)
             return
         try:
@@ -36,14 +39,15 @@ class CheckedBodies:
             return
         await self._app(scope, _given(body, receive), send)
 
-    async def _read(self, request: Request) -> bytes:
-        """The body, or as much of it as shows that it is too long."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limit:
-                break
-        return bytes(body)
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, or as much of it as shows that it is too long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)
 
 
 def _given(body: bytes, receive: Receive) -> Receive:

@@ -7,6 +7,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
+from holdfast_server.config.quantities import LONGEST_S, seconds
 from holdfast_server.mcp import meta
 from holdfast_server.mcp.client_profile import meta_of, profile_of
 from holdfast_server.mcp.rounds import asker, brought
@@ -42,6 +43,7 @@ def decode_call(
         client_call_id=_text(carried, meta.CLIENT_CALL_ID),
         run=_text(carried, meta.RUN),
         traceparent=_text(carried, meta.TRACEPARENT) or _header(ctx, meta.TRACEPARENT),
+        deadline_s=_deadline_s(carried),
         client=client,
         listener=listener,
         input_responses=input_responses,
@@ -56,6 +58,20 @@ def _key(carried: Mapping[str, Any]) -> str | None:
     if key is None or (isinstance(key, str) and key):
         return key
     raise MCPError(INVALID_PARAMS, f'_meta["{meta.IDEMPOTENCY_KEY}"] must be a string of 1 to 255 characters')
+
+
+def _deadline_s(carried: Mapping[str, Any]) -> float | None:
+    """A deadline that makes no sense must not be dropped in silence either."""
+    deadline = carried.get(meta.DEADLINE)
+    if deadline is None:
+        return None
+    try:
+        span_s = seconds(deadline) if isinstance(deadline, str) else 0.0
+    except ValueError:
+        span_s = 0.0
+    if not 0.0 < span_s <= LONGEST_S:
+        raise MCPError(INVALID_PARAMS, f'_meta["{meta.DEADLINE}"] must be a duration such as "30s" or "10m"')
+    return span_s
 
 
 def _text(carried: Mapping[str, Any], name: str) -> str | None:

@@ -69,10 +69,12 @@ def protocol_error(call: Call) -> MCPError | None:
     return MCPError(outcome.payload["code"], outcome.message, outcome.payload.get("data"))
 
 
-def refusal(message: str, code: str) -> Json:
-    """The answer to a call that was never admitted."""
+def refusal(message: str, code: str, retry_after_s: int | None = None) -> Json:
+    """The answer to a call that was never admitted; with `retry_after_s` it may be made again after so long."""
     result = text_result(message, is_error=True)
     refused = {"id": None, "status": "refused", "code": code, "attempts": 0, "replayed": False, "joined": False}
+    if retry_after_s is not None:
+        refused["retry_after_s"] = retry_after_s
     result["_meta"] = {meta.CALL: {**refused, "rules": []}}
     return result
 

@@ -10,6 +10,8 @@ HoldfastError
 |   +-- InvalidArguments     the arguments do not fit the tool's schema
 |   +-- KeyConflict          the key was used with other arguments
 |   +-- OutcomePurged        executed long ago; the outcome is no longer kept
+|   +-- Overloaded           its downstream has no room for more calls now
+|   +-- BreakerOpen          its downstream loses answers and is left alone for a while
 +-- AccessDenied         this principal may not do this
 +-- NotFound             no such call or approval, or not yours
 +-- WrongState           the call is not in a state that allows this
@@ -45,7 +47,10 @@ class DownstreamError(HoldfastError):
 
 
 class CallError(HoldfastError):
+    """`retry_after_s`: when the same call may be made again, in seconds, where that alone can mend it."""
+
     code = "call"
+    retry_after_s: int | None = None
 
 
 class UnknownTool(CallError):
@@ -62,6 +67,22 @@ class KeyConflict(CallError):
 
 class OutcomePurged(CallError):
     code = "outcome_purged"
+
+
+class TryAgainLater(CallError):
+    """The call was turned away before anything was kept of it."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(TryAgainLater):
+    code = "overloaded"
+
+
+class BreakerOpen(TryAgainLater):
+    code = "breaker_open"
 
 
 class AccessDenied(HoldfastError):

@@ -270,10 +270,24 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionalTools:
+    """The tools that a downstream lists to clients that declare `capabilities`, and not to one that declares none.
+
+    `beside` tells, as a digest, what it listed to one that declares none at that time.
+    """
+
+    capabilities: Json
+    tools: tuple[Json, ...]
+    beside: str
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogRecord:
     """What one downstream offers as last seen, kept so that the next start answers at once.
 
-    `capabilities` is what it declared, as on the wire; None where that was not kept.
+    `tools` is what it lists to a client that declares nothing, `conditional` what it lists to others besides: by what
+    they declare, the kind that was listed last at the end. `capabilities` is what the downstream itself declared, as
+    on the wire; None where that was not kept.
     """
 
     downstream: str
@@ -283,3 +297,4 @@ class CatalogRecord:
     seen_at: float
     instructions: str | None = None
     capabilities: Json | None = None
+    conditional: tuple[ConditionalTools, ...] = ()

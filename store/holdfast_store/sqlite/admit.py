@@ -12,6 +12,7 @@ from holdfast_store.contract import (
     Record,
     Replayed,
     Retention,
+    Stale,
 )
 from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition, transition
 from holdfast_store.model.values import UNDISPATCHED, Call, NewApproval, NewCall, Outcome, OutcomeKind
@@ -26,7 +27,7 @@ _INSERT_OPEN, _INSERT_ENDED = _CALLS["insert_open"], _CALLS["insert_ended"]
 _BY_KEY, _RELEASE_KEY = _CALLS["by_key"], _CALLS["release_key"]
 _RESUMING, _JOINABLE = _CALLS["resuming"], _CALLS["joinable"]
 
-AdmitResult = Accepted | Replayed | Joined | Conflict | Purged
+AdmitResult = Accepted | Replayed | Joined | Conflict | Purged | Stale
 
 
 def admit(tx: Transaction, write: Admit) -> AdmitResult:
@@ -36,6 +37,8 @@ def admit(tx: Transaction, write: Admit) -> AdmitResult:
     """
     row = _entry_row(write)
     answer = _by_key(tx, write.call) or _by_resumption(tx, write.call) or _by_repetition(tx, write)
+    if answer is None and write.joins_only:
+        return Stale(None)
     return answer or Accepted(_insert(tx, write, row))
 
 

@@ -1,5 +1,7 @@
 """The writes that move nothing: Renew, Mark, Note, SaveCatalog, KeepSecret, and Purge, which forgets."""
 
+from dataclasses import asdict
+
 from holdfast_store.contract import Count, KeepSecret, Kept, Mark, Moved, Note, Purge, Renew, SaveCatalog, Stale
 from holdfast_store.sqlite.rows import call_from, to_json
 from holdfast_store.sqlite.statements import load
@@ -86,6 +88,7 @@ def save_catalog(tx: Transaction, write: SaveCatalog) -> Count:
         tools,
         record.instructions,
         capabilities,
+        to_json([asdict(listed) for listed in record.conditional]) if record.conditional else None,
         tx.now,
     )
     return Count(tx.connection.execute(_SAVE_CATALOG, values).rowcount)

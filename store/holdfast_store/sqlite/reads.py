@@ -4,7 +4,7 @@ import heapq
 import json
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -21,6 +21,7 @@ from holdfast_store.sqlite.rows import (
     catalog_from,
     decoding,
     journal_entry_from,
+    to_json,
 )
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import earliest
@@ -112,8 +113,8 @@ def journal(connection: sqlite3.Connection, call_id: str) -> tuple[JournalEntry,
     return tuple(journal_entry_from(call_id, row) for row in rows)
 
 
-def runnable(connection: sqlite3.Connection, limit: int, now: float) -> tuple[Call, ...]:
-    rows = connection.execute(_CALLS["runnable"], {"now": now, "limit": limit})
+def runnable(connection: sqlite3.Connection, limit: int, full: Collection[str], now: float) -> tuple[Call, ...]:
+    rows = connection.execute(_CALLS["runnable"], {"now": now, "limit": limit, "full": to_json(sorted(full))})
     return tuple(call_from(row) for row in rows)
 
 

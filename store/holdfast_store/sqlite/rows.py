@@ -14,6 +14,7 @@ from holdfast_store.model.values import (
     ApprovalStatus,
     Call,
     CatalogRecord,
+    ConditionalTools,
     JournalEntry,
     Json,
     NewCall,
@@ -235,7 +236,7 @@ def journal_entry_from(call_id: str, row: Row) -> JournalEntry:
 
 def catalog_from(row: Row) -> CatalogRecord:
     """The record of a row of ``catalogs.sql``."""
-    downstream, identity, protocol_version, tools, instructions, capabilities, seen_at = row
+    downstream, identity, protocol_version, tools, instructions, capabilities, conditional, seen_at = row
     with decoding():
         return CatalogRecord(
             downstream,
@@ -245,7 +246,12 @@ def catalog_from(row: Row) -> CatalogRecord:
             seen_at,
             instructions,
             None if capabilities is None else json.loads(capabilities),
+            () if conditional is None else tuple(_conditional_from(item) for item in json.loads(conditional)),
         )
+
+
+def _conditional_from(item: Json) -> ConditionalTools:
+    return ConditionalTools(**{**item, "tools": tuple(item["tools"])})
 
 
 def _remote_task_from(item: Json) -> RemoteTask:

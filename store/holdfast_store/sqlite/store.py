@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,8 +88,8 @@ class SqliteStore:
     async def journal(self, call_id: str) -> Sequence[JournalEntry]:
         return await self._read(self._lookups, partial(reads.journal, call_id=call_id))
 
-    async def runnable(self, limit: int) -> Sequence[Call]:
-        return await self._read(self._lookups, partial(reads.runnable, limit=limit, now=self._clock()))
+    async def runnable(self, limit: int, full: Collection[str] = ()) -> Sequence[Call]:
+        return await self._read(self._lookups, partial(reads.runnable, limit=limit, full=full, now=self._clock()))
 
     async def next_due_s(self) -> float | None:
         return await self._read(self._lookups, partial(reads.next_due_s, now=self._clock()))

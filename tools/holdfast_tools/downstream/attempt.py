@@ -6,16 +6,24 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Nothing reached the downstream: it may be tried again. `reason` names the downstream and the cause."""
+    """Nothing reached the downstream: it may be tried again. `reason` names the downstream and the cause.
+
+    `overdue`: the call's deadline came first.
+    """
 
     reason: str
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It was sent, or may have been; no answer will come on this connection. `reason` names the downstream."""
+    """It was sent, or may have been; no answer will come on this connection. `reason` names the downstream.
+
+    `timed_out`: the connection is still there, and the answer may come late.
+    """
 
     reason: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from holdfast_store.model.errors import DownstreamError
 from holdfast_store.model.values import Json
 from holdfast_tools import sdk
 from holdfast_tools.client import ClientProfile
+from holdfast_tools.downstream.bursts import Bursts
 from holdfast_tools.downstream.link import Exchange, Link
 from holdfast_tools.downstream.listing import Listing, list_all
 from holdfast_tools.downstream.log_level import LogLevel
@@ -30,10 +31,6 @@ from holdfast_tools.downstream.watch import RELISTEN_FIRST_S, RELISTEN_LONGEST_S
 log = logging.getLogger("holdfast.downstream")
 
 CLIENT_INFO = types.Implementation(name="holdfast", version=version("holdfast"))
-
-QUIET_S = 0.2
-LONGEST_BURST_S = 2.0
-"""A burst of list changes is over after so much quiet, and listed anyway after so long."""
 
 LAST_ANSWERS_S = 5.0
 OFFERED_WAIT_S = 2.0
@@ -86,7 +83,7 @@ class Connection:
         self._log_level = LogLevel(link.name, open_timeout_s)
         self._session: ClientSession | None = None
         self._scope = anyio.CancelScope()
-        self._changed = asyncio.Event()
+        self._bursts = Bursts()
         self._changes: dict[Kind, bool] = {}
         self._heard: list[sdk.Asked] = []
         self._idle = asyncio.Event()
@@ -293,18 +290,12 @@ class Connection:
 
     def _note_change(self, kind: Kind, *, told: bool) -> None:
         self._changes[kind] = told or self._changes.get(kind, False)
-        self._changed.set()
+        self._bursts.note()
 
     async def _follow_changes(self, session: ClientSession) -> None:
         """List again after each burst of changes."""
         while True:
-            await self._changed.wait()
-            with anyio.move_on_after(LONGEST_BURST_S):
-                while self._changed.is_set():
-                    self._changed.clear()
-                    with anyio.move_on_after(QUIET_S):
-                        await self._changed.wait()
-            self._changed.clear()
+            await self._bursts.over()
             changes, self._changes = self._changes, {}
             for kind, told in changes.items():
                 await self._list_again(session, kind, told=told)

@@ -1,7 +1,8 @@
 """A session of the handshake era of its own for a client, or for a principal: what the server asks there is for them.
 
 A server of that era asks its client back in the midst of a call: for input, for the client's model, for its roots. It
-goes by what the client declared at the handshake, and names no call, unless it asks for a task.
+goes by what the client declared at the handshake, and names no call, unless it asks for a task. It may also go by that
+in what it lists, so that its tools are listed here as well, whenever it says that they changed.
 """
 
 import asyncio
@@ -16,13 +17,16 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND
 
+from holdfast_store.model.errors import DownstreamError
 from holdfast_store.model.values import Json
 from holdfast_tools import sdk
 from holdfast_tools.client import ClientProfile
+from holdfast_tools.downstream.bursts import Bursts
 from holdfast_tools.downstream.connection import LAST_ANSWERS_S, sentence
 from holdfast_tools.downstream.link import Exchange, Link
+from holdfast_tools.downstream.listing import Listing, list_all
 from holdfast_tools.downstream.log_level import LogLevel
-from holdfast_tools.downstream.news import ELICITED, Elicited, OnNews, no_news
+from holdfast_tools.downstream.news import ELICITED, Elicited, ListedFor, OnNews, no_news
 from holdfast_tools.downstream.session import OnAsk
 
 log = logging.getLogger("holdfast.downstream")
@@ -34,6 +38,8 @@ RELATED_TASK = "io.modelcontextprotocol/related-task"
 """The `_meta` key by which a request says to which task it belongs (specification 2025-11-25, tasks)."""
 
 ROOTS = "roots/list"
+
+TOOLS_CHANGED = "notifications/tools/list_changed"
 
 _ASKS = frozenset({"elicitation/create", "sampling/createMessage", ROOTS})
 
@@ -77,6 +83,8 @@ class InteractiveSession:
         self._under_way: list[_UnderWay] = []
         self._quiet = asyncio.Event()
         self._on_news = on_news
+        self._bursts = Bursts()
+        self._want_listing: list[asyncio.Future[str | None]] = []
         self._knows_roots = False
         self._roots_changed = False
 
@@ -94,8 +102,11 @@ class InteractiveSession:
                     async with session:
                         await session.shake_hands(self._capabilities, self._info, self._open_timeout_s)
                         self._session = session
-                        self.opened.set()
-                        await self.link.over.wait()
+                        async with anyio.create_task_group() as watchers:
+                            watchers.start_soon(self._follow_changes, session)
+                            self.opened.set()
+                            await self.link.over.wait()
+                            watchers.cancel_scope.cancel()
                         await self._last_answers()
         except Exception as error:
             log.debug("%s: a leased session ended by an error", self.link.name, exc_info=True)
@@ -104,6 +115,7 @@ class InteractiveSession:
             self._session = None
             self.link.over.set()
             self.opened.set()
+            self._conclude_listing(self.link.reason)
 
     def stop(self, reason: str) -> None:
         """End now, whatever is under way."""
@@ -168,6 +180,47 @@ class InteractiveSession:
             if not self.link.exchanges:
                 self._quiet.set()
 
+    async def list_tools(self) -> None:
+        """List the tools once the server has said for a while that none changed: they come as `ListedFor`.
+
+        Raises DownstreamError where that fails.
+        """
+        await self.opened.wait()
+        if not self.usable:
+            raise DownstreamError(self.link.reason)
+        listed: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._want_listing.append(listed)
+        self._bursts.note()
+        problem = await listed
+        if problem is not None:
+            raise DownstreamError(problem)
+
+    async def _follow_changes(self, session: sdk.HandshakeSession) -> None:
+        """List after each burst of changes; where nobody can be asked, the one connection does."""
+        while self._capabilities:
+            await self._bursts.over()
+            problem = None
+            try:
+                listing = await list_all(session, "tools/list", self._open_timeout_s)
+                self._tell_of(listing)
+            except (MCPError, DownstreamError) as error:
+                problem = sentence(error)
+                log.warning("%s: its tools could not be listed: %s", self.link.name, problem)
+            if problem is not None or not self._bursts.is_open:
+                self._conclude_listing(problem)
+
+    def _tell_of(self, listing: Listing) -> None:
+        try:
+            self._on_news(ListedFor(self._capabilities, listing.items))
+        except Exception:
+            log.exception("%s: its listing could not be taken in", self.link.name)
+
+    def _conclude_listing(self, problem: str | None) -> None:
+        wanted, self._want_listing = self._want_listing, []
+        for listed in wanted:
+            if not listed.done():
+                listed.set_result(problem)
+
     async def _last_answers(self) -> None:
         """What was sent here may still be answered where its link outlives its failure; else soon, or never."""
         with anyio.move_on_after(None if self.link.outlives_failure else LAST_ANSWERS_S):
@@ -194,6 +247,8 @@ class InteractiveSession:
         return meant[0].on_ask if len(meant) == 1 else None
 
     async def _told(self, method: str, params: Mapping[str, Any] | None) -> None:
+        if method == TOOLS_CHANGED:
+            self._bursts.note()
         if params is None:
             return
         if method == "notifications/message" and len(self._under_way) == 1:

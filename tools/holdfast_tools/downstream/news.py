@@ -28,6 +28,14 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedFor:
+    """All tools that the downstream lists to clients that declare `capabilities`, which let it ask back."""
+
+    capabilities: Json
+    tools: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Updated:
     """The resource with this URI may have changed."""
 
@@ -51,7 +59,7 @@ class Elicited:
     params: Json
 
 
-News = Offered | Updated | Said | Elicited
+News = Offered | ListedFor | Updated | Said | Elicited
 
 OnNews = Callable[[News], None]
 """Called in the order in which things were told. Must not block."""

@@ -26,11 +26,13 @@ from holdfast_tools.downstream.answers import attempt_of_error, created_task, de
 from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
 from holdfast_tools.downstream.connection import Connection, sentence
 from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.gate import Gate, GateTerms
 from holdfast_tools.downstream.http import HttpLink
 from holdfast_tools.downstream.interactive import InteractiveSession, asks_back
 from holdfast_tools.downstream.leased_request import LeasedRequest
 from holdfast_tools.downstream.leases import Leases, Wanted
 from holdfast_tools.downstream.link import Exchange, Link
+from holdfast_tools.downstream.listing_by_kind import ListingByKind
 from holdfast_tools.downstream.news import OnNews, no_news
 from holdfast_tools.downstream.session import OnAsk, Session
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
@@ -59,6 +61,7 @@ class Downstream:
     """The supervised owner of one downstream's connection.
 
     `run` in a task of its own keeps it connected; everything else may be called from any task of the same loop.
+    Whoever dispatches calls holds a place of its `gate`.
     `on_catalog` is called with the first listing of tools of each connection and with every changed one, `on_news`
     with all else that the downstream tells by itself.
     """
@@ -70,8 +73,10 @@ class Downstream:
         on_news: OnNews = no_news,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
+        self.gate = Gate(spec.name, GateTerms(spec.max_concurrency, spec.max_queue), monotonic_clock, clock)
         self.status = DownstreamStatus(state="starting", since=clock())
         self._on_catalog = on_catalog
         self._on_news = on_news
@@ -81,6 +86,7 @@ class Downstream:
         self._lost_at: float | None = None
         self._under_way: set[Dispatch] = set()
         self._leases = Leases(spec.name, self._new_session, spec.connect_timeout_s, spec.max_sessions)
+        self._listings = ListingByKind(spec.name, self._new_session, self._can_be_asked, spec.connect_timeout_s)
         self._tasks: TaskGroup | None = None
         self._began: float | None = None
         self._settled = asyncio.Event()
@@ -187,6 +193,22 @@ class Downstream:
         """Whether the downstream may ask this client back in the midst of a call, as the handshake era does."""
         connection = self._connection
         return connection is not None and not connection.is_modern and bool(asks_back(client))
+
+    def list_for(self, client: ClientProfile) -> asyncio.Event:
+        """List the tools as clients see them that declare what `client` does; they come as `ListedFor` news.
+
+        The event is set once that is over, whichever way. Only a server of the handshake era is asked, once connected.
+        """
+        if self._tasks is None or self.status.state == "stopped":
+            over = asyncio.Event()
+            over.set()
+            return over
+        return self._listings.begin(self._tasks, Wanted("", asks_back(client), client.info))
+
+    async def _can_be_asked(self) -> bool:
+        """Whether it is connected and of the handshake era. Waits while a connection is being made."""
+        connected = await self.connected(self.spec.connect_timeout_s)
+        return connected and self._connection is not None and not self._connection.is_modern
 
     @property
     def makes_core_tasks(self) -> bool:

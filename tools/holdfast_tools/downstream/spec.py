@@ -10,6 +10,8 @@ Isolation = Literal["shared", "principal"]
 """Whether principals may meet in one session, and so in one child process."""
 
 DEFAULT_MAX_SESSIONS = 8
+DEFAULT_MAX_CONCURRENCY = 128
+DEFAULT_MAX_QUEUE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class DownstreamSpec:
     """One entry of `mcpServers`. `connect_timeout_s` bounds spawn, handshake and the first listing together.
 
     With `isolation: principal` no two principals share a session, or a child process. `max_sessions` is how many
-    sessions there are at most besides the one connection.
+    sessions there are at most besides the one connection. `max_concurrency` calls are under way at once, and
+    `max_queue` new ones may wait for their turn.
     """
 
     name: str
@@ -43,6 +46,8 @@ class DownstreamSpec:
     connect_timeout_s: float = 30.0
     isolation: Isolation = "shared"
     max_sessions: int = DEFAULT_MAX_SESSIONS
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    max_queue: int = DEFAULT_MAX_QUEUE
 
     @property
     def identity(self) -> str:

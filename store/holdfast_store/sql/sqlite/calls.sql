@@ -92,19 +92,23 @@ WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_un
 -- What time alone ends, longest overdue first.
 SELECT {columns} FROM calls WHERE due_at <= ? ORDER BY due_at LIMIT ?
 
+-- name: may_go
+-- Not for a downstream that has no room, unless it is only its task there that is watched.
+(remote_task IS NOT NULL OR downstream NOT IN (SELECT value FROM json_each(:full)))
+
 -- name: runnable
--- Queued, pause over, time left; oldest first.
+-- Queued, pause over, time left, and room for it; oldest first.
 SELECT {columns} FROM calls
 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq FROM calls INDEXED BY calls_queued
-        WHERE state = 'queued' AND not_before IS NULL AND coalesce(due_at > :now, 1)
+        WHERE state = 'queued' AND not_before IS NULL AND coalesce(due_at > :now, 1) AND {may_go}
         ORDER BY seq LIMIT :limit
     )
     UNION ALL
     SELECT seq FROM (
         SELECT seq FROM calls INDEXED BY calls_queued
-        WHERE state = 'queued' AND not_before <= :now AND coalesce(due_at > :now, 1)
+        WHERE state = 'queued' AND not_before <= :now AND coalesce(due_at > :now, 1) AND {may_go}
         ORDER BY seq LIMIT :limit
     )
 )
@@ -181,6 +185,17 @@ DELETE FROM calls WHERE seq = ?
 -- name: count_by_state
 -- All but done, and the whole.
 SELECT state, count(*) FROM calls WHERE state <> 'done' GROUP BY state
+
+-- name: unreadable
+-- Rows that no statement here has written: what is not JSON, or is no state. The first hundred.
+SELECT seq FROM calls
+WHERE NOT (
+    json_valid(arguments) AND json_valid(requesters) AND json_valid(rules)
+    AND (outcome IS NULL OR json_valid(outcome)) AND (client IS NULL OR json_valid(client))
+    AND (round IS NULL OR json_valid(round)) AND (remote_task IS NULL OR json_valid(remote_task))
+    AND state IN (SELECT value FROM json_each(:states))
+)
+LIMIT 100
 
 -- name: count
 SELECT count(*) FROM calls
