@@ -13,7 +13,7 @@ from holdfast_server.mcp.tasks.status import (
     poll_ms,
     status_message,
 )
-from holdfast_store.model.lifecycle import OPEN, State
+from holdfast_store.model.lifecycle import TERMINAL, State
 from holdfast_store.model.values import Call, Outcome, OutcomeKind
 
 CALL = Call(
@@ -40,7 +40,7 @@ def ended(state: State, kind: OutcomeKind) -> Call:
     return replace(CALL, state=state, ended_at=1_100.0, outcome=Outcome(kind, {"message": "so it was", "code": -32603}))
 
 
-@pytest.mark.parametrize("state", sorted(OPEN))
+@pytest.mark.parametrize("state", sorted(set(State) - TERMINAL))
 def test_an_open_call_works_or_asks_and_says_since_when(state):
     call = replace(CALL, state=state)
     expected = "input_required" if state is State.WAITING_FOR_INPUT else "working"

@@ -119,7 +119,7 @@ class Inside:
     @contextmanager
     def taking_nothing(self) -> Iterator[None]:
         """Within the block, the ledger downstream's stdin has no room."""
-        connection = self.assembly.downstreams["ledger"]._connection
+        connection = self.assembly.downstreams["ledger"]._supervisor.connection
         assert connection is not None
         connection.link._child.pause_writing()  # type: ignore[attr-defined]
         try:
@@ -130,20 +130,21 @@ class Inside:
     @contextmanager
     def without_downstream(self) -> Iterator[None]:
         """Within the block, the ledger downstream is as if it could not be connected."""
-        downstream = self.assembly.downstreams["ledger"]
-        connection, downstream._connection = downstream._connection, None
-        downstream._move("failed", reason="made up")
+        supervisor = self.assembly.downstreams["ledger"]._supervisor
+        connection, supervisor.connection = supervisor.connection, None
+        supervisor._move("failed", reason="made up")
         try:
             yield
         finally:
-            downstream._connection = connection
-            downstream._move("connected")
+            supervisor.connection = connection
+            supervisor._move("connected")
 
     async def restart_downstream(self) -> None:
         """Return when the ledger downstream's connection is gone, and is being made again."""
         downstream = self.assembly.downstreams["ledger"]
-        assert downstream._connection is not None
-        downstream._connection.link.fail("made up")
+        connection = downstream._supervisor.connection
+        assert connection is not None
+        connection.link.fail("made up")
         with anyio.fail_after(DEADLINE_S):
             while downstream.status.state == "connected":
                 await anyio.sleep(0.01)

@@ -107,7 +107,9 @@ async def test_where_all_sessions_are_taken_a_call_waits_and_then_says_so(opened
     server = entry(workspace, era, isolation="principal", max_sessions=1)
     async with opened(**settings(server, tool={"timeout": "1500ms"})) as inside:
         busy = inside.assembly.downstreams["ledger"]
-        async with busy._leases.leased(busy._tasks, busy._wanted(busy._connection, ASKABLE, "default/ada", None)):
+        async with busy._leases.leased(
+            busy._tasks, busy._wanted(busy._supervisor.connection, ASKABLE, "default/ada", None)
+        ):
             failed = (await inside.call(tool(era), {"n": 1}, principal=BOB)).call
         assert (failed.state, failed.outcome.kind) == (State.FAILED, OutcomeKind.UNREACHABLE)
         assert "all 1 sessions of the downstream 'ledger' are taken (`max_sessions`)" in failed.outcome.message
@@ -121,7 +123,7 @@ async def test_a_call_that_waits_for_a_session_gets_the_one_that_is_given_back(o
     server = entry(workspace, era, isolation="principal", max_sessions=1)
     async with opened(**settings(server)) as inside:
         busy = inside.assembly.downstreams["ledger"]
-        wanted = busy._wanted(busy._connection, ASKABLE, "default/ada", None)
+        wanted = busy._wanted(busy._supervisor.connection, ASKABLE, "default/ada", None)
         async with anyio.create_task_group() as tasks, busy._leases.leased(busy._tasks, wanted) as session:
             tasks.start_soon(lambda: inside.call(tool(era), {"n": 1}, principal=BOB))
             with anyio.fail_after(20):

@@ -197,9 +197,9 @@ async def test_a_question_that_nobody_answers_in_time_is_told_to_the_server(open
 
 async def test_a_question_that_dies_with_its_session_says_so(opened, over_stdio):
     async with opened(**over_stdio) as inside:
+        before = _children_of(os.getpid())
         asked = (await inside.call(ASK_NAME, {}, client=MODERN)).call
-        main = inside.assembly.downstreams["old"].status.pid
-        (leased,) = [pid for pid in _children_of(os.getpid()) if pid != main]
+        (leased,) = [pid for pid in _children_of(os.getpid()) if pid not in before]
         os.kill(leased, signal.SIGKILL)
         doubtful = await inside.until(asked.id, State.IN_DOUBT)
         assert "connection ended" in doubtful.note

@@ -13,7 +13,6 @@ from typing import Any
 from holdfast_store.model.errors import ConfigError
 
 MAX_DEPTH = 200
-BYTE_ORDER_MARK = "\ufeff"
 
 _BLANK = re.compile(r"(?:[ \t\r\n\ufeff]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
 _DECODER = json.JSONDecoder()

@@ -104,19 +104,12 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 TERMINAL: frozenset[State] = frozenset(State) - {row.source for row in TRANSITIONS if row.source is not None}
 
-OPEN: frozenset[State] = frozenset(State) - TERMINAL
-
 _BY_EDGE = {(row.event, row.source): row for row in TRANSITIONS}
 
 
 def transition(event: Event, source: State | None) -> Transition | None:
     """The row that `event` takes from `source`, or None where the table has no such row."""
     return _BY_EDGE.get((event, source))
-
-
-def sources(event: Event) -> tuple[State, ...]:
-    """The states from which `event` moves an existing call, in the order of the table."""
-    return tuple(row.source for row in TRANSITIONS if row.event is event and row.source is not None)
 
 
 def diagram() -> str:

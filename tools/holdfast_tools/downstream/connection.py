@@ -1,7 +1,6 @@
 """One connection to a downstream, from opening to end: handshake, listings, and what changes of them."""
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
@@ -32,7 +31,6 @@ log = logging.getLogger("holdfast.downstream")
 
 CLIENT_INFO = types.Implementation(name="holdfast", version=version("holdfast"))
 
-LAST_ANSWERS_S = 5.0
 OFFERED_WAIT_S = 2.0
 """How long a new connection waits for its prompts and resources; what does not come by then is listed later."""
 
@@ -86,8 +84,6 @@ class Connection:
         self._bursts = Bursts()
         self._changes: dict[Kind, bool] = {}
         self._heard: list[sdk.Asked] = []
-        self._idle = asyncio.Event()
-        self._marks = itertools.count(1)
 
     async def run(self) -> None:
         """Open, serve until the link is over and the last answers are in, close. Never raises but for cancellation."""
@@ -153,29 +149,25 @@ class Connection:
         session = self._session
         if session is None:
             raise MCPError(types.CONNECTION_CLOSED, "Connection closed")
-        mark = str(next(self._marks))
-        self.link.exchanges[mark] = exchange
         asked = sdk.Asked(on_message)
         self._heard.append(asked)
         try:
-            await self.lower_log_level(client.log_level if client is not None else None)
-            return await sdk.request(
-                session,
-                method,
-                params,
-                client=client,
-                meta=meta,
-                mark=mark,
-                cancel_on_abandon=cancel_on_abandon,
-                timeout_s=timeout_s,
-                on_progress=on_progress,
-                on_behalf=asked,
-            )
+            with self.link.exchanges.under_way(exchange) as mark:
+                await self.lower_log_level(client.log_level if client is not None else None)
+                return await sdk.request(
+                    session,
+                    method,
+                    params,
+                    client=client,
+                    meta=meta,
+                    mark=mark,
+                    cancel_on_abandon=cancel_on_abandon,
+                    timeout_s=timeout_s,
+                    on_progress=on_progress,
+                    on_behalf=asked,
+                )
         finally:
             self._heard.remove(asked)
-            del self.link.exchanges[mark]
-            if not self.link.exchanges:
-                self._idle.set()
 
     async def lower_log_level(self, level: str | None) -> None:
         """Have a server of the handshake era send messages from `level` on; see `LogLevel`."""
@@ -243,10 +235,7 @@ class Connection:
             await self.link.over.wait()
             self._watch = None
             watchers.cancel_scope.cancel()
-        with anyio.move_on_after(None if self.link.outlives_failure else LAST_ANSWERS_S):
-            while self.link.exchanges:
-                self._idle.clear()
-                await self._idle.wait()
+        await self.link.last_answers()
 
     def _begin_to_watch(self, client: Client, watchers: TaskGroup) -> None:
         """Open what tells of changes."""

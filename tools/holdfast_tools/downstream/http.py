@@ -153,7 +153,7 @@ class _Guard(httpx2.AsyncBaseTransport):
         """What is noted about a request; one that nobody waits for any more is withdrawn."""
         if mark is None:
             return Exchange()
-        return self._link.exchanges.get(mark) or Exchange(withdrawn=True)
+        return self._link.exchanges.marked(mark) or Exchange(withdrawn=True)
 
     async def _watched(self, request: httpx2.Request) -> httpx2.Response:
         """The stream of a session's notifications, and its end: both tell of the session's health."""

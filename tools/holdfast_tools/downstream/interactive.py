@@ -6,7 +6,6 @@ in what it lists, so that its tools are listed here as well, whenever it says th
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from holdfast_store.model.values import Json
 from holdfast_tools import sdk
 from holdfast_tools.client import ClientProfile
 from holdfast_tools.downstream.bursts import Bursts
-from holdfast_tools.downstream.connection import LAST_ANSWERS_S, sentence
+from holdfast_tools.downstream.connection import sentence
 from holdfast_tools.downstream.link import Exchange, Link
 from holdfast_tools.downstream.listing import Listing, list_all
 from holdfast_tools.downstream.log_level import LogLevel
@@ -79,9 +78,7 @@ class InteractiveSession:
         self._log_level = LogLevel(link.name, open_timeout_s)
         self._session: sdk.HandshakeSession | None = None
         self._scope = anyio.CancelScope()
-        self._marks = itertools.count(1)
         self._under_way: list[_UnderWay] = []
-        self._quiet = asyncio.Event()
         self._on_news = on_news
         self._bursts = Bursts()
         self._want_listing: list[asyncio.Future[str | None]] = []
@@ -107,7 +104,7 @@ class InteractiveSession:
                             self.opened.set()
                             await self.link.over.wait()
                             watchers.cancel_scope.cancel()
-                        await self._last_answers()
+                        await self.link.last_answers()
         except Exception as error:
             log.debug("%s: a leased session ended by an error", self.link.name, exc_info=True)
             self.link.fail(sentence(error))
@@ -156,29 +153,25 @@ class InteractiveSession:
         session = self._session
         if session is None:
             raise MCPError(CONNECTION_CLOSED, "Connection closed")
-        mark = str(next(self._marks))
-        self.link.exchanges[mark] = exchange
         under_way = _UnderWay(on_message, on_ask, str(params.get("taskId")) if method == "tasks/result" else None)
         self._under_way.append(under_way)
         try:
-            await self.tell_of_changed_roots()
-            await self._log_level.lower(session, client.log_level if client is not None else None)
-            return await sdk.request(
-                session,
-                method,
-                params,
-                client=client,
-                meta=meta,
-                mark=mark,
-                cancel_on_abandon=cancel_on_abandon,
-                timeout_s=timeout_s,
-                on_progress=on_progress,
-            )
+            with self.link.exchanges.under_way(exchange) as mark:
+                await self.tell_of_changed_roots()
+                await self._log_level.lower(session, client.log_level if client is not None else None)
+                return await sdk.request(
+                    session,
+                    method,
+                    params,
+                    client=client,
+                    meta=meta,
+                    mark=mark,
+                    cancel_on_abandon=cancel_on_abandon,
+                    timeout_s=timeout_s,
+                    on_progress=on_progress,
+                )
         finally:
             self._under_way.remove(under_way)
-            del self.link.exchanges[mark]
-            if not self.link.exchanges:
-                self._quiet.set()
 
     async def list_tools(self) -> None:
         """List the tools once the server has said for a while that none changed: they come as `ListedFor`.
@@ -220,13 +213,6 @@ class InteractiveSession:
         for listed in wanted:
             if not listed.done():
                 listed.set_result(problem)
-
-    async def _last_answers(self) -> None:
-        """What was sent here may still be answered where its link outlives its failure; else soon, or never."""
-        with anyio.move_on_after(None if self.link.outlives_failure else LAST_ANSWERS_S):
-            while self.link.exchanges:
-                self._quiet.clear()
-                await self._quiet.wait()
 
     async def _asked(self, method: str, params: Mapping[str, Any] | None) -> Json:
         if method == "ping":

@@ -1,7 +1,6 @@
-"""A downstream with its one supervised connection: kept alive, rebuilt, and called.
+"""A downstream: its one supervised connection, the sessions leased beside it, and what is sent to either.
 
-Only the task of `Downstream.run` starts and ends connections. Whoever calls awaits a future that always resolves:
-not sent, sent and lost, or answered.
+Whoever calls awaits a future that always resolves: not sent, sent and lost, or answered.
 """
 
 import asyncio
@@ -9,8 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
-from secrets import SystemRandom
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,7 +24,6 @@ from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
 from holdfast_tools.downstream.connection import Connection, sentence
 from holdfast_tools.downstream.dispatch import Dispatch
 from holdfast_tools.downstream.gate import Gate, GateTerms
-from holdfast_tools.downstream.http import HttpLink
 from holdfast_tools.downstream.interactive import InteractiveSession, asks_back
 from holdfast_tools.downstream.leased_request import LeasedRequest
 from holdfast_tools.downstream.leases import Leases, Wanted
@@ -36,16 +32,12 @@ from holdfast_tools.downstream.listing_by_kind import ListingByKind
 from holdfast_tools.downstream.news import OnNews, no_news
 from holdfast_tools.downstream.session import OnAsk, Session
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
-from holdfast_tools.downstream.status import DownstreamStatus, State, unavailable, with_stderr
-from holdfast_tools.downstream.stdio import StdioLink
+from holdfast_tools.downstream.status import DownstreamStatus, with_stderr
+from holdfast_tools.downstream.supervisor import Supervisor
 from holdfast_tools.settings import READ_TIMEOUT_S
 
 log = logging.getLogger("holdfast.downstream")
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 30.0
-RECENT_LOSS_S = 10.0
-"""For so long after a loss, tries that fail are taken for a restart in progress: callers wait rather than fail."""
 CONNECT_WAIT_S = 5.0
 """How long a request waits for a connection that is being made."""
 SENDS = 2
@@ -53,8 +45,6 @@ SENDS = 2
 CORE_TASKS_VERSION = "2025-11-25"
 """The only protocol version whose servers make tasks of calls that ask for it."""
 _STOPPED = "Holdfast stopped before the answer came"
-
-_random = SystemRandom()
 
 
 class Downstream:
@@ -77,52 +67,40 @@ class Downstream:
     ) -> None:
         self.spec = spec
         self.gate = Gate(spec.name, GateTerms(spec.max_concurrency, spec.max_queue), monotonic_clock, clock)
-        self.status = DownstreamStatus(state="starting", since=clock())
         self._on_catalog = on_catalog
         self._on_news = on_news
         self._watched: set[str] = set()
         self._clock = clock
-        self._connection: Connection | None = None
-        self._lost_at: float | None = None
+        self._supervisor = Supervisor(spec, self._listed, on_news, self._watched, clock)
         self._under_way: set[Dispatch] = set()
         self._leases = Leases(spec.name, self._new_session, spec.connect_timeout_s, spec.max_sessions)
         self._listings = ListingByKind(spec.name, self._new_session, self._can_be_asked, spec.connect_timeout_s)
         self._tasks: TaskGroup | None = None
-        self._began: float | None = None
-        self._settled = asyncio.Event()
-        self._moved = asyncio.Event()
 
     async def run(self) -> None:
         """Connect, serve and rebuild until cancelled. However it ends, every dispatch is concluded."""
-        self._began = anyio.current_time()
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._leases.tend)
-                await self._supervise(tasks)
+                await self._supervisor.keep(tasks)
         finally:
-            self._connection = None
             for dispatch in tuple(self._under_way):
                 dispatch.conclude_unanswered(_STOPPED)
-            self._move("stopped", pid=None)
-            self._settled.set()
+            self._supervisor.stop()
+
+    @property
+    def status(self) -> DownstreamStatus:
+        """How its connection is."""
+        return self._supervisor.status
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until the first try to connect is over, whichever way, at most until `timeout_s` after it began.
-
-        However many wait one after the other, they wait no longer together. False where that was not enough.
-        """
-        began = anyio.current_time() if self._began is None else self._began
-        with anyio.move_on_at(began + timeout_s):
-            await self._settled.wait()
-        return self._settled.is_set()
+        """Whether the first try to connect is over, whichever way; waited for until `timeout_s` after it began."""
+        return await self._supervisor.settled(timeout_s)
 
     async def connected(self, timeout_s: float) -> bool:
         """Whether calls can be sent. Waits while a connection is being made, at most `timeout_s`."""
-        with anyio.move_on_after(timeout_s):
-            while not self._usable and self.status.state in ("starting", "connected", "backoff"):
-                await self._moved.wait()
-        return self._usable
+        return await self._supervisor.connected(timeout_s)
 
     async def quiet(self) -> None:
         """Wait until every dispatch is concluded."""
@@ -157,9 +135,9 @@ class Downstream:
         only answers are outstanding that nobody counts on.
         """
         dispatch = Dispatch(self.spec.name, self._leases.note_change)
-        connection = self._connection
+        connection = self._supervisor.connection
         if connection is None or self._tasks is None or not connection.usable:
-            dispatch.conclude(NotSent(self._unavailable()))
+            dispatch.conclude(NotSent(self._supervisor.why_not))
             return dispatch
         self._under_way.add(dispatch)
         params = {"name": name, "arguments": arguments, **(members or {})}
@@ -191,7 +169,7 @@ class Downstream:
 
     def asks_within(self, client: ClientProfile) -> bool:
         """Whether the downstream may ask this client back in the midst of a call, as the handshake era does."""
-        connection = self._connection
+        connection = self._supervisor.connection
         return connection is not None and not connection.is_modern and bool(asks_back(client))
 
     def list_for(self, client: ClientProfile) -> asyncio.Event:
@@ -208,12 +186,12 @@ class Downstream:
     async def _can_be_asked(self) -> bool:
         """Whether it is connected and of the handshake era. Waits while a connection is being made."""
         connected = await self.connected(self.spec.connect_timeout_s)
-        return connected and self._connection is not None and not self._connection.is_modern
+        return connected and self._supervisor.connection is not None and not self._supervisor.connection.is_modern
 
     @property
     def makes_core_tasks(self) -> bool:
         """Whether calls can be made as tasks of 2025-11-25: the server declares `tasks.requests.tools.call`."""
-        connection = self._connection
+        connection = self._supervisor.connection
         if connection is None or connection.protocol_version != CORE_TASKS_VERSION:
             return False
         return declares(connection.capabilities, "tasks", "requests", "tools", "call")
@@ -225,12 +203,12 @@ class Downstream:
     @property
     def capabilities(self) -> Json | None:
         """What the downstream declared on its connection, as on the wire; None without one."""
-        return self._connection.capabilities if self._connection is not None else None
+        return self._supervisor.connection.capabilities if self._supervisor.connection is not None else None
 
     @property
     def tool_hints(self) -> Json:
         """The cache hints of its last listing of tools: none from a server of the handshake era."""
-        return (self._connection.listing.hints if self._connection is not None else None) or {}
+        return (self._supervisor.connection.listing.hints if self._supervisor.connection is not None else None) or {}
 
     async def request(
         self,
@@ -256,7 +234,7 @@ class Downstream:
         for _ in range(SENDS):
             if not await self.connected(CONNECT_WAIT_S):
                 break
-            connection = self._connection
+            connection = self._supervisor.connection
             if connection is None or self._tasks is None:
                 continue
             own = self._own_session(self._tasks, connection, method, params, client, holder, on_ask)
@@ -290,17 +268,17 @@ class Downstream:
                     if connection.link.outlives_failure:
                         connection.link.fail("an answer was lost")
                     break
-        raise DownstreamError(reason or self._unavailable())
+        raise DownstreamError(reason or self._supervisor.why_not)
 
     async def watch(self, uri: str) -> None:
         """Hear of changes of this resource, through reconnections too: as `Updated` news.
 
         Raises MCPError where the downstream refuses, and DownstreamError where it cannot be asked.
         """
-        if not await self.connected(CONNECT_WAIT_S) or self._connection is None:
-            raise DownstreamError(self._unavailable())
+        if not await self.connected(CONNECT_WAIT_S) or self._supervisor.connection is None:
+            raise DownstreamError(self._supervisor.why_not)
         try:
-            await self._connection.watch(uri)
+            await self._supervisor.connection.watch(uri)
         except (SubscriptionLost, TimeoutError) as error:
             raise DownstreamError(f"the downstream {self.spec.name!r} did not take a subscription: {error}") from error
         self._watched.add(uri)
@@ -308,16 +286,16 @@ class Downstream:
     async def unwatch(self, uri: str) -> None:
         """Hear of them no more. A connection that is gone has forgotten by itself. Raises as `watch` does."""
         self._watched.discard(uri)
-        if self._connection is not None:
+        if self._supervisor.connection is not None:
             try:
-                await self._connection.unwatch(uri)
+                await self._supervisor.connection.unwatch(uri)
             except (SubscriptionLost, TimeoutError) as error:
                 raise DownstreamError(f"the downstream {self.spec.name!r} did not end a subscription") from error
 
     async def lower_log_level(self, level: str) -> None:
         """Have it send log messages from `level` on, where that is set per connection: before 2026-07-28."""
-        if self._connection is not None:
-            await self._connection.lower_log_level(level)
+        if self._supervisor.connection is not None:
+            await self._supervisor.connection.lower_log_level(level)
 
     async def roots_changed(self, client: ClientProfile, holder: str) -> None:
         """The roots of `client` are others now: its sessions here, should it have any, are told where they asked."""
@@ -355,8 +333,8 @@ class Downstream:
 
     def _new_session(self, wanted: Wanted) -> Session:
         """A session to be leased, of the era of the one connection."""
-        link, patience_s = self._link(), self.spec.connect_timeout_s
-        if self._connection is not None and self._connection.is_modern:
+        link, patience_s = self._supervisor.new_link(), self.spec.connect_timeout_s
+        if self._supervisor.connection is not None and self._supervisor.connection.is_modern:
             return Connection(link, patience_s, lambda _: None)
         return InteractiveSession(link, wanted.capabilities, wanted.info, patience_s, self._on_news)
 
@@ -404,82 +382,8 @@ class Downstream:
             link.fail("it does not speak the protocol version any more that it did")
         return attempt
 
-    # --- supervision ------------------------------------------------------------------------------------------
-
-    async def _supervise(self, tasks: TaskGroup) -> None:
-        tries = 0
-        while True:
-            tries += 1
-            connection = Connection(
-                self._link(), self.spec.connect_timeout_s, self._listed, self._on_news, self._watched
-            )
-            tasks.start_soon(connection.run)
-            began = anyio.current_time()
-            if await self._open(connection, tries):
-                await self._serve(connection)
-                if connection.answered or anyio.current_time() - began > LONGEST_PAUSE_S:
-                    tries = 0
-            await anyio.sleep(_random.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 16))))
-
-    def _link(self) -> Link:
-        transport = self.spec.transport
-        if isinstance(transport, StdioSpec):
-            return StdioLink(self.spec.name, transport)
-        return HttpLink(self.spec.name, transport)
-
-    async def _open(self, connection: Connection, tries: int) -> bool:
-        """Wait until the connection is ready, or has failed and is no more."""
-        with anyio.move_on_after(self.spec.connect_timeout_s):
-            await connection.opened.wait()
-        if not connection.ready:
-            if not connection.opened.is_set():
-                within = f"within {self.spec.connect_timeout_s:g} s"
-                connection.stop(f"it did not complete its handshake and the listing of its tools {within}")
-                self._report_failure(connection.link, tries)
-            await connection.ended.wait()
-            self._report_failure(connection.link, tries)
-            return False
-        self._connection = connection
-        self._lost_at = None
-        self._move(
-            "connected",
-            protocol_version=connection.protocol_version,
-            server_name=connection.server_name,
-            attempts=0,
-            reason=None,
-            stderr_tail=(),
-            pid=connection.link.pid,
-        )
-        log.info("%s: connected (%s)", self.spec.name, connection.protocol_version)
-        self._settled.set()
-        return True
-
-    async def _serve(self, connection: Connection) -> None:
-        """Until the connection is over. A child is ended before another starts; an endpoint may still answer."""
-        link = connection.link
-        await link.over.wait()
-        self._connection = None
-        self._lost_at = anyio.current_time()
-        self._move("backoff", reason=link.reason, stderr_tail=link.stderr_tail, pid=None)
-        if not link.outlives_failure:
-            await connection.ended.wait()
-            self._move("backoff", reason=link.reason, stderr_tail=link.stderr_tail)
-        log.warning("%s: the connection is over and will be rebuilt: %s", self.spec.name, link.reason)
-
-    def _report_failure(self, link: Link, tries: int) -> None:
-        """A try failed. Soon after a loss that is still part of coming back; else it is a failure."""
-        recently = self._lost_at is not None and anyio.current_time() - self._lost_at < RECENT_LOSS_S
-        news = link.reason != self.status.reason
-        self._move(
-            "backoff" if recently else "failed",
-            attempts=tries,
-            reason=link.reason,
-            stderr_tail=link.stderr_tail,
-            pid=None,
-        )
-        if news:
-            log.warning("%s", self._unavailable())
-        self._settled.set()
+    def _why_over(self, link: Link) -> str:
+        return with_stderr(f"the connection ended before the answer came: {link.reason}", link.stderr_tail)
 
     def _listed(self, connection: Connection) -> None:
         record = CatalogRecord(
@@ -495,21 +399,3 @@ class Downstream:
             self._on_catalog(record)
         except Exception:
             log.exception("%s: its listing could not be taken in", self.spec.name)
-
-    # --- what is told -----------------------------------------------------------------------------------------
-
-    @property
-    def _usable(self) -> bool:
-        return self._connection is not None and self._connection.usable
-
-    def _move(self, state: State, **changes: object) -> None:
-        since = self.status.since if state == self.status.state else self._clock()
-        self.status = replace(self.status, state=state, since=since, **changes)  # type: ignore[arg-type]
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
-
-    def _why_over(self, link: Link) -> str:
-        return with_stderr(f"the connection ended before the answer came: {link.reason}", link.stderr_tail)
-
-    def _unavailable(self) -> str:
-        return unavailable(self.spec.name, self.status)

@@ -135,7 +135,7 @@ class _Outgoing:
         if not self._child.takes_input:
             raise anyio.BrokenResourceError
         headers = item.metadata.headers if isinstance(item.metadata, ClientMessageMetadata) else None
-        exchange = self._link.exchanges.get(headers.get(MARK_HEADER, "")) if headers else None
+        exchange = self._link.exchanges.marked(headers.get(MARK_HEADER, "")) if headers else None
         if exchange is None or exchange.begin():
             self._child.write(data)
 
