@@ -93,6 +93,31 @@ async def test_what_the_user_declines_is_told_to_the_server(service, era):
             assert await text_of(client, "ask://name") == "nobody (decline)"
 
 
+async def test_a_server_that_is_still_starting_asks_the_client_that_came_first(started, era, workspace):
+    go = workspace.folder / "go"
+    slow = Offering(workspace.folder, "inquiring", "--legacy", server="inquiring.py")
+    wait = ["-c", f'while ! test -e {go}; do sleep 0.02; done; exec "$0" "$@"', *slow.command]
+    entry = {"command": "sh", "args": wait}
+    go.touch()
+    known = started(mcpServers={"inquiring": entry})
+    async with known.client() as client:
+        assert (await client.list_resources()).resources
+    known.running.end()
+    go.unlink()
+    service = started(mcpServers={"inquiring": entry})
+    given = []
+    with anyio.fail_after(WITHIN_S):
+        async with service.client(era, **Person("Zoë").callbacks) as client, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                given.append(await text_of(client, "ask://name"))
+
+            tasks.start_soon(read)
+            await client.list_tools()
+            go.touch()
+    assert given == ["Zoë"]
+
+
 async def test_a_client_that_declared_nothing_is_not_asked(service, era, inquiring):
     with anyio.fail_after(WITHIN_S):
         async with service.client(era) as client:

@@ -23,7 +23,7 @@ from holdfast_server.mcp.suspended import PREFIX, Suspended, SuspendedRequests
 from holdfast_store.model.values import Json
 from holdfast_tools import sdk
 from holdfast_tools.client import ClientProfile
-from holdfast_tools.downstream.owner import Downstream
+from holdfast_tools.downstream.owner import CONNECT_WAIT_S, Downstream
 from holdfast_tools.downstream.session import OnAsk
 from holdfast_tools.offerings import Owned
 from holdfast_tools.questions import KEY, REFUSED
@@ -80,6 +80,7 @@ class RelayRounds:
         self, ctx: Context, owned: Owned, downstream: Downstream, stream: CallerStream, send: Exchange
     ) -> Json:
         """The downstream's result, or what it asks where the client is asked by being answered. Raises MCPError."""
+        await downstream.connected(CONNECT_WAIT_S)  # before that nobody knows of which era it is
         if not downstream.asks_within(stream.profile):
             first = await send({}, None, *stream.ears)
             return first if is_modern(ctx) else await self._asked_again(ctx, stream, send, first)
