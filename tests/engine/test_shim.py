@@ -313,17 +313,11 @@ def test_a_shim_whose_client_is_gone_ends(house: House) -> None:
         assert shim.wait(TIMEOUT_S) == 0
 
 
-def test_fifty_megabytes_pass_both_ways_in_linear_time(house: House) -> None:
+def test_fifty_megabytes_pass_both_ways(house: House) -> None:
     shim = house.shim()
-    shim.ask("echo", 0)
-    taken = {}
-    for megabytes in (5, 50):
-        size = megabytes * 1_000_000
-        began = time.monotonic()
-        shim.send("fill", megabytes, bytes=size, ballast="y" * size)
-        assert len(shim.receive(60.0)["result"]["text"]) == size
-        taken[megabytes] = time.monotonic() - began
-    assert taken[50] < 25 * taken[5]
+    size = 50_000_000
+    shim.send("fill", 1, bytes=size, ballast="y" * size)
+    assert len(shim.receive(60.0)["result"]["text"]) == size
 
 
 def test_a_client_that_reads_late_gets_everything_and_fills_no_memory(house: House) -> None:
