@@ -20,7 +20,8 @@ from holdfast_server.engine.connection import CHUNK_BYTES, Connection, Refused, 
 from holdfast_server.engine.conversation import Conversation, Outgoing, ReplayRefused
 from holdfast_server.engine.hello import AGENT, Hello, config_digest, variable_digests
 from holdfast_server.engine.lines import LineBuffer
-from holdfast_server.engine.paths import prepare
+from holdfast_server.engine.paths import StatePaths, prepare
+from holdfast_server.version import VERSION
 from holdfast_store.model.errors import EngineError
 
 EXIT_OK = 0
@@ -36,6 +37,7 @@ MAX_PAUSE_S = 1.0
 DRAIN_S = 10.0
 HALF_CLOSED_S = 2.0
 FLUSH_S = 1.0
+LAST_WORDS_S = 1.0
 HIGH_WATER_BYTES = 1_048_576
 
 
@@ -80,17 +82,16 @@ def run(
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    try:
-        Shim(config, principal, os.environ if environ is None else environ, command).serve()
-    except Refused as error:
-        _say(str(error))
-        return EXIT_REFUSED
-    except (EngineError, ReplayRefused) as error:
-        _say(str(error))
-        return EXIT_FAILED
-    except (_ClientGone, _Stopped):
-        pass
-    return EXIT_OK
+    shim = Shim(config, principal, os.environ if environ is None else environ, command)
+    code = EXIT_OK
+    with suppress(_ClientGone, _Stopped):
+        try:
+            shim.serve()
+        except (EngineError, ReplayRefused) as error:
+            code = EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
+            _say(str(error))
+            shim.turn_away(_cause(error))
+    return code
 
 
 class Shim:
@@ -103,7 +104,6 @@ class Shim:
         self._principal = principal
         self._environ = environ
         self._command = command
-        self._paths = prepare(config, environ)
         self._stdin = 0
         self._stdout = 1
         self._conversation = Conversation()
@@ -124,12 +124,27 @@ class Shim:
 
     def serve(self) -> None:
         """Until the client has left and was told what it waited for, for at most `DRAIN_S` seconds."""
+        paths = prepare(self._config, self._environ)
         while True:
             if self._connection is None and self._engine_wanted():
-                self._attach()
+                self._attach(paths)
             if self._client_left and self._drained():
                 return
             self._turn()
+
+    def turn_away(self, cause: str) -> None:
+        """Answer with an error what the client waits for, and what it asks until it is silent for `LAST_WORDS_S`."""
+        ends_at = time.monotonic() + DRAIN_S
+        poll = select.poll()
+        poll.register(self._stdin, select.POLLIN)
+        while True:
+            for line in self._conversation.turned_away(self._to_engine, cause):
+                self._tell(line)
+            self._to_engine.clear()
+            self._flush()
+            if self._client_left or time.monotonic() >= ends_at or not poll.poll(int(LAST_WORDS_S * 1000)):
+                return
+            self._read_client()
 
     def _engine_wanted(self) -> bool:
         """After a goodbye, or when the client has left, only for a line that waits to be sent."""
@@ -270,7 +285,7 @@ class Shim:
         self._to_engine = deque(kept)
         self._bytes_to_engine = sum(len(outgoing.line) for outgoing in kept)
 
-    def _attach(self) -> None:
+    def _attach(self, paths: StatePaths) -> None:
         """Find or start the engine. Raises `Refused`, and `EngineError` at the third failure within a minute."""
         self._flush()
         self._read_config()
@@ -278,9 +293,7 @@ class Shim:
             time.sleep(min(SHORT_LIFE_PAUSE_S * 2 ** min(self._short_lives - 2, 10), MAX_PAUSE_S))
         while True:
             try:
-                connection = open_connection(
-                    self._config, self._paths, self._environ, self._hello, command=self._command
-                )
+                connection = open_connection(self._config, paths, self._environ, self._hello, command=self._command)
                 break
             except Refused:
                 raise
@@ -299,10 +312,10 @@ class Shim:
         self._take(connection)
 
     def _take(self, connection: Connection) -> None:
-        warning = connection.answer.warning
-        if warning is not None and warning not in self._warned:
-            self._warned.add(warning)
-            _say(f"warning: {warning}")
+        for warning in (connection.answer.warning or "").splitlines():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                _say(f"warning: {warning}")
         connection.socket.setblocking(False)
         self._connection = connection
         self._connected_at = time.monotonic()
@@ -333,7 +346,7 @@ class Shim:
     def _hello(self) -> Hello:
         config = self._read_config()
         variables = variable_digests(config, self._environ)
-        return Hello(AGENT, config_digest(config), variables, self._principal)
+        return Hello(AGENT, config_digest(config), variables, self._principal, version=VERSION)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -341,4 +354,11 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"holdfast: {message}", file=sys.stderr, flush=True)
+    """Tell whoever runs the client, if they can be told: a full disk may be what their log is on, too."""
+    with suppress(OSError):
+        print(f"holdfast: {message}", file=sys.stderr, flush=True)
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong without the mend and the log, which are for whoever runs the client, not for its model."""
+    return str(error).partition("\n")[0].partition("; ")[0]

@@ -115,7 +115,7 @@ async def test_doctor_shows_a_living_engine_and_the_last_words_of_a_server_that_
     assert any(f["about"] == "engine" and "detached" in f["text"] for f in findings)
     assert any(f["about"] == "server ledger" and f["text"].startswith("connected to ledger") for f in findings)
     assert any(
-        f["about"] == "server ledger" and "0 of 128 places taken, 0 of 1024 queued" in f["text"] for f in findings
+        f["about"] == "calls to ledger" and "0 of 128 places taken, 0 of 1024 queued" in f["text"] for f in findings
     )
     assert any(
         f["level"] == "warning" and "the token of 'anna' stands in the file itself" in f["text"] for f in findings

@@ -77,7 +77,7 @@ def test_a_link_or_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     for name in ("link", "file"):
         with pytest.raises(EngineError, match="is not a folder"):
-            private_folder(tmp_path / name)
+            private_folder(tmp_path / name, "XDG_STATE_HOME")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -28,13 +28,14 @@ def digest(text: str) -> str:
 
 
 def test_a_hello_is_one_line_of_json_and_comes_back_as_it_was() -> None:
-    line = Hello(ADMIN, ONE, {"KEY": digest("v")}, "ann", "token").line()
+    line = Hello(ADMIN, ONE, {"KEY": digest("v")}, "ann", "token", "1.2").line()
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert json.loads(line)["holdfast"] == 1
     hello = read_hello(line)
     assert (hello.endpoint, hello.config_digest, hello.principal, hello.token) == (ADMIN, ONE, "ann", "token")
     assert hello.variables == {"KEY": digest("v")}
+    assert hello.version == "1.2"
 
 
 def test_an_answer_comes_back_as_it_was() -> None:
@@ -58,6 +59,7 @@ def test_an_answer_comes_back_as_it_was() -> None:
         b'{"holdfast":1,"endpoint":"agent"}\n',
         b'{"holdfast":1,"endpoint":"agent","config_digest":"x","variables":{"A":1}}\n',
         b'{"holdfast":1,"endpoint":"agent","config_digest":"x","principal":1}\n',
+        b'{"holdfast":1,"endpoint":"agent","config_digest":"x","version":1}\n',
     ],
 )
 def test_a_line_of_another_shape_is_refused(line: bytes) -> None:

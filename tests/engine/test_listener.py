@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from holdfast_server.engine import listener as listening
-from holdfast_server.engine.connection import connect_socket
+from holdfast_server.engine.connection import connect_socket, peer_uid
 from holdfast_server.engine.hello import AGENT, GOODBYE, MAX_HELLO_BYTES, Answer, Hello, read_answer
-from holdfast_server.engine.listener import SocketListener, peer_uid, read_lines
+from holdfast_server.engine.listener import SocketListener, read_lines
 from holdfast_server.engine.lock import Owner, OwnerLock
 from holdfast_store.model.errors import EngineError
 
@@ -144,6 +144,16 @@ async def test_stopping_says_goodbye_closes_all_and_removes_the_socket(served: S
     assert await reader.read() == GOODBYE
     assert not served.path.exists()
     assert connect_socket(served.path) is None
+    writer.close()
+
+
+async def test_who_has_not_been_answered_when_it_stops_is_cut_off_without_a_word(served: SocketListener) -> None:
+    reader, writer = await asyncio.open_unix_connection(served.path)
+    await until(lambda: not served.is_empty)
+    served.close()
+    writer.write(Hello(AGENT, "digest", {}).line())
+    assert await reader.read() == b""
+    assert served.connections == 0
     writer.close()
 
 

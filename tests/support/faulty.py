@@ -69,6 +69,9 @@ if __name__ == "__main__":
     parser.add_argument("--powerless", action="store_true")
     options, arguments = parser.parse_known_args()
     if options.file_bytes is not None:
+        # Else half a compiled module could be left where everybody imports it from.
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_bytes, resource.RLIM_INFINITY))
     if options.pages is not None:
         limit_pages(options.pages)

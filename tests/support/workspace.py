@@ -51,11 +51,16 @@ class Workspace:
             command=str(HOLDFAST), args=["serve", str(self.config), *options], env=self.environment, cwd=self.folder
         )
 
-    def run(self, *arguments: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end, in this workspace. Raises `subprocess.TimeoutExpired`."""
+    def run(
+        self, *arguments: str, timeout_s: float = 30.0, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end, in this workspace, with `variables` besides the workspace's own.
+
+        Raises `subprocess.TimeoutExpired`.
+        """
         return subprocess.run(
             [str(HOLDFAST), *arguments],
-            env=self.environment,
+            env={**self.environment, **(variables or {})},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

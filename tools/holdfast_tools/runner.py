@@ -82,6 +82,11 @@ class Runner:
         """How many more calls may be under way at once; none once the engine stops."""
         return self._slots.free
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, watched remote tasks among them."""
+        return self._slots.idle
+
     def is_under_way(self, call_id: str) -> bool:
         """Whether this engine is running the call now, or about to."""
         return call_id in self._slots

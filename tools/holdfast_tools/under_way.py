@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import anyio
 
 from holdfast_store.model.values import Outcome
 from holdfast_tools.downstream.attempt import Attempt
@@ -20,7 +22,8 @@ class UnderWay:
     was queued again unsent, because the engine stops. `watch` is there while the downstream's own task is watched,
     which another engine can do as well; `cancel_requested` is for the watch that begins later. `questions` are those
     that the downstream asks in the midst of the attempt. `place` is the attempt's own at its downstream; none is
-    needed to watch a task.
+    needed to watch a task. `claim_asked_at` is when its claim was asked of the store, on the loop's clock: no later
+    than the claim itself.
     """
 
     dispatch: Dispatch | None = None
@@ -30,6 +33,7 @@ class UnderWay:
     withdrawn: Outcome | None = None
     put_back: bool = False
     cancel_requested: bool = False
+    claim_asked_at: float = field(default_factory=anyio.current_time)
 
     @property
     def sent(self) -> bool:
@@ -77,6 +81,11 @@ class Slots:
     def free(self) -> int:
         """How many more calls may be under way at once; none once closed."""
         return 0 if self.closed else max(0, self.most - len(self._held) + len(self._aside))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._held
 
     def get(self, call_id: str) -> UnderWay | None:
         """What is known of the call, where it is under way here."""

@@ -19,7 +19,9 @@ from holdfast_server.cli.output import Column, moment_words, print_json, table
 from holdfast_server.cli.store_findings import store_findings
 from holdfast_server.config import Config, load
 from holdfast_server.config.problems import ConfigProblems
+from holdfast_server.engine.differences import version_warning
 from holdfast_server.engine.paths import PRIVATE_FILE, PRIVATE_FOLDER, StatePaths, state_paths
+from holdfast_server.version import VERSION
 from holdfast_store.model.errors import HoldfastError
 from holdfast_store.model.values import Json
 from holdfast_store.open import store_path
@@ -59,9 +61,7 @@ def _examine(path: Path) -> Iterator[Finding]:
         yield _engine(path, status)
     yield from store_findings(config, status)
     if status is not None:
-        yield from (
-            Finding(Level.WARNING, "engine", text) for text in status["warnings"] if text not in config.warnings
-        )
+        yield from (Finding(Level.WARNING, "engine", text) for text in _warnings(path, status, config))
         for downstream in status["downstreams"]:
             yield _living(downstream, config)
             yield from _gate(downstream)
@@ -115,6 +115,15 @@ def _engine(path: Path, status: Json | None) -> Finding:
     )
 
 
+def _warnings(path: Path, status: Json, config: Config) -> Iterator[str]:
+    """What the engine warns of besides what is in the file, and that it is another version than this."""
+    found = [text for text in status["warnings"] if text not in config.warnings]
+    version = status["engine"]["version"]
+    if version != VERSION:
+        found.append(version_warning(version, VERSION, path))
+    yield from dict.fromkeys(found)
+
+
 def _living(downstream: dict[str, Any], config: Config) -> Finding:
     about = f"server {downstream['name']}"
     if downstream["state"] == "connected":
@@ -131,7 +140,7 @@ def _living(downstream: dict[str, Any], config: Config) -> Finding:
 
 def _gate(downstream: dict[str, Any]) -> Iterator[Finding]:
     """What keeps calls from being sent to a server, besides its connection."""
-    about, breaker = f"server {downstream['name']}", downstream["breaker"]
+    about, breaker = f"calls to {downstream['name']}", downstream["breaker"]
     if breaker["state"] != "closed":
         yield Finding(
             Level.PROBLEM,

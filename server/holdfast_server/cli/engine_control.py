@@ -1,6 +1,7 @@
 """What `holdfast engine` and `holdfast doctor` do with the engine of a config."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ from holdfast_server.cli.failures import FAILED, NO_ENGINE, OK, Exit, Failure
 from holdfast_server.cli.output import fields, moment_words, print_json
 from holdfast_server.cli.remote import ask, existing, token
 from holdfast_server.config import load
-from holdfast_server.engine.client import connect, engine_alive
+from holdfast_server.engine.client import EngineInfo, connect, engine_alive
+from holdfast_server.engine.hello import PROTOCOL
 from holdfast_server.engine.lock import is_held, owner_of
 from holdfast_server.engine.paths import state_paths
 from holdfast_store.model.values import Json
@@ -60,7 +62,7 @@ def stop(config: Path, drain_s: float, as_json: bool) -> None:
     """Drain and end the engine; returns when it is gone. Raises `Failure` where it does not end in time."""
     running = engine_alive(existing(config))
     if running is not None:
-        _end(config, drain_s)
+        _end(config, running, drain_s)
     if as_json:
         print_json({"was_running": running is not None, "pid": running.pid if running is not None else None})
     elif running is None:
@@ -72,11 +74,11 @@ def stop(config: Path, drain_s: float, as_json: bool) -> None:
 def restart(config: Path, drain_s: float, as_json: bool) -> None:
     """End the engine where one lives, and start one with the config and variables of now."""
     load(config, os.environ)
-    if engine_alive(config) is not None:
+    if (running := engine_alive(config)) is not None:
         owner = owner_of(state_paths(config, os.environ).lock)
         if owner is not None and owner.mode != "detached":
             raise Failure(f"{owner.describe()}, runs in the foreground; stop it there, and start it again")
-        _end(config, drain_s)
+        _end(config, running, drain_s)
     with connect(config, token=token()) as client:
         engine = client.engine
     if as_json:
@@ -85,11 +87,14 @@ def restart(config: Path, drain_s: float, as_json: bool) -> None:
         print(f"the engine is running as process {engine.pid}")
 
 
-def _end(config: Path, drain_s: float) -> None:
-    """Ask the engine to stop, and wait until it has let go of its lock."""
+def _end(config: Path, engine: EngineInfo, drain_s: float) -> None:
+    """Ask the engine to stop, and wait until it has let go of its lock. One of another protocol gets a signal."""
     lock = state_paths(config, os.environ).lock
     deadline = time.monotonic() + drain_s + END_MARGIN_S
-    ask(config, "engine_stop", {"drain_s": drain_s}, start=False)
+    if engine.protocol == PROTOCOL:
+        ask(config, "engine_stop", {"drain_s": drain_s}, start=False)
+    else:
+        os.kill(engine.pid, signal.SIGTERM)
     while is_held(lock):
         if time.monotonic() >= deadline:
             owner = owner_of(lock)

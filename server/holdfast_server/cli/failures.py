@@ -74,6 +74,12 @@ def complain(message: str) -> None:
         print(f"error: {line}", file=sys.stderr)
 
 
+def warn(message: str) -> None:
+    """Tell what may be otherwise than expected, on stderr."""
+    for line in message.splitlines():
+        print(f"warning: {line}", file=sys.stderr)
+
+
 def note(message: str) -> None:
     """Tell something beside the result, on stderr."""
     print(f"note: {message}", file=sys.stderr)

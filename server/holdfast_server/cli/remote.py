@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast_server.cli.failures import NOT_FOUND, USAGE, Failure
+from holdfast_server.cli.failures import NOT_FOUND, USAGE, Failure, warn
 from holdfast_server.engine.client import connect
 from holdfast_server.engine.connection import Refused, StartFailed
 from holdfast_store.model.errors import InvalidArguments
@@ -27,6 +27,8 @@ def ask(config: Path, tool: str, arguments: Mapping[str, Any], *, start: bool = 
     """
     try:
         with connect(existing(config), token=token(), start=start) as client:
+            if client.warning is not None:
+                warn(client.warning)
             return client.call_tool(tool, arguments)
     except Refused as error:
         raise Failure(str(error), NOT_FOUND) from error

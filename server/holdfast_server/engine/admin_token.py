@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from holdfast_server.engine.paths import PRIVATE_FILE
+from holdfast_server.engine.paths import PRIVATE_FILE, no_room
 from holdfast_store.model.errors import EngineError
 
 TOKEN_BYTES = 32
@@ -27,7 +27,7 @@ def ensure_admin_token(path: Path) -> str:
             file.write(f"{token}\n")
         fresh.rename(path)
     except OSError as error:
-        raise EngineError(f"cannot write the admin token {path}: {error.strerror}") from error
+        raise EngineError(f"cannot write the admin token {path}: {no_room(error, path.parent)}") from error
     return token
 
 

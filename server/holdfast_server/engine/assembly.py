@@ -64,6 +64,7 @@ class Assembly:
     gateway: Gateway
     operations: Operations
     subscriptions: Subscriptions
+    waiters: Waiters
     agent: Server[Any]
     admin: Server[Any]
     admin_tools: AdminToolset
@@ -170,6 +171,7 @@ async def assemble(
         gateway=gateway,
         operations=operations,
         subscriptions=subscriptions,
+        waiters=waiters,
         agent=agent,
         admin=build_server("holdfast-admin", "Holdfast admin", ADMIN_INSTRUCTIONS, admin_tools),
         admin_tools=admin_tools,

@@ -13,22 +13,33 @@ from pathlib import Path
 from typing import Any
 
 from holdfast_server.engine.admin_token import read_admin_token
-from holdfast_server.engine.connection import CHUNK_BYTES, Connection, connect_socket, open_connection, say_hello
-from holdfast_server.engine.hello import ADMIN, Hello, config_digest
+from holdfast_server.engine.connection import (
+    CHUNK_BYTES,
+    Connection,
+    CutOff,
+    connect_socket,
+    open_connection,
+    say_hello,
+)
+from holdfast_server.engine.hello import ADMIN, Hello, config_digest, variable_digests
 from holdfast_server.engine.paths import StatePaths, prepare, state_paths
+from holdfast_server.version import VERSION
 from holdfast_store.model.errors import EngineError, HoldfastError
 from holdfast_store.model.values import Json
 
 PROTOCOL_VERSION = "2026-07-28"
 CALL_TIMEOUT_S = 60.0
+ENDING_TIMEOUT_S = 5.0
+POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """A living engine."""
+    """A living engine, and the number of the hello that it speaks."""
 
     pid: int
     version: str
+    protocol: int
 
 
 class EngineClient:
@@ -37,7 +48,9 @@ class EngineClient:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._requests = 0
-        self.engine = EngineInfo(connection.answer.pid, connection.answer.version)
+        answer = connection.answer
+        self.engine = EngineInfo(answer.pid, answer.version, answer.protocol)
+        self.warning = answer.warning
 
     def call_tool(self, name: str, arguments: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S) -> Json:
         """Call an admin tool; its structured content.
@@ -108,16 +121,23 @@ def connect(
 ) -> Iterator[EngineClient]:
     """A client of the engine of `config`, which is started where none lives.
 
-    `token`: an approver's own; None is the operator's, out of the state folder. Raises `EngineError` where there is no
-    engine and `start` is false, where it cannot be started or reached, and where it refuses the token.
+    `token`: an approver's own; None is the operator's, out of the state folder. Without `start` the engine is taken
+    as it is, whatever its version and config. Raises `EngineError` where there is no engine and `start` is false, where
+    it cannot be started or reached, and where it refuses the token.
     """
     environment = os.environ if environ is None else environ
     paths = prepare(config, environment)
-    if start:
-        _digest(config, needed=True)
 
     def hello() -> Hello:
-        return Hello(ADMIN, _digest(config, needed=False), {}, token=token or read_admin_token(paths.token))
+        asked_with = token or read_admin_token(paths.token)
+        if not start:
+            return _any_engine(asked_with)
+        content = _content(config)
+        variables = variable_digests(content, environment)
+        return Hello(ADMIN, config_digest(content), variables, token=asked_with, version=VERSION)
+
+    if start:
+        _content(config)
 
     connection = open_connection(config, paths, environment, hello, start=start)
     if connection is None:
@@ -134,22 +154,30 @@ def engine_alive(config: Path, environ: Mapping[str, str] | None = None) -> Engi
     Raises `EngineError` where something listens that does not answer.
     """
     paths: StatePaths = state_paths(config, os.environ if environ is None else environ)
-    connected = connect_socket(paths.socket)
-    if connected is None:
-        return None
-    with connected:
-        answer = say_hello(connected, Hello(ADMIN, _digest(config, needed=False), {})).answer
-    return EngineInfo(answer.pid, answer.version)
+    deadline = time.monotonic() + ENDING_TIMEOUT_S
+    while (connected := connect_socket(paths.socket)) is not None:
+        with connected:
+            try:
+                answer = say_hello(connected, _any_engine(None)).answer
+            except CutOff:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_S)
+            else:
+                return EngineInfo(answer.pid, answer.version, answer.protocol)
+    return None
 
 
-def _digest(config: Path, *, needed: bool) -> str:
-    """The digest of the config, "" where it cannot be read: a living engine can still be asked."""
+def _any_engine(token: str | None) -> Hello:
+    """The hello of who takes the engine as it is."""
+    return Hello(ADMIN, "", {}, token=token)
+
+
+def _content(config: Path) -> bytes:
     try:
-        return config_digest(config.read_bytes())
+        return config.read_bytes()
     except OSError as error:
-        if needed:
-            raise EngineError(f"cannot read the config {config}: {error.strerror}") from error
-        return ""
+        raise EngineError(f"cannot read the config {config}: {error.strerror}") from error
 
 
 def _structured(name: str, answer: Json) -> Json:

@@ -1,12 +1,15 @@
 """A connection to the engine's socket, up to and with the hello. Standard library only, and nothing heavy of it."""
 
+import errno
 import os
 import socket
+import struct
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from holdfast_server.engine.hello import Answer, BadHello, Hello, read_answer
+from holdfast_server.engine.hello import GOODBYE, Answer, BadHello, Hello, read_answer
 from holdfast_server.engine.lines import LineBuffer
 from holdfast_server.engine.paths import StatePaths
 from holdfast_store.model.errors import EngineError
@@ -17,6 +20,9 @@ RESTART_TIMEOUT_S = 30.0
 POLL_S = 0.01
 RESTART_POLL_S = 0.05
 CHUNK_BYTES = 262_144
+
+STALE = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK, errno.ELOOP})
+"""What connecting to a path says where nobody can be listening: it is free for whoever holds the lock."""
 
 
 class Refused(EngineError):
@@ -59,7 +65,7 @@ class Connection:
 def connect_socket(path: Path) -> socket.socket | None:
     """A blocking connection to `path`; None where nobody listens.
 
-    Raises `EngineError` where somebody may listen and cannot be reached.
+    Raises `EngineError` where somebody may listen and cannot be reached, or is a process of another user.
     """
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,14 +79,33 @@ def connect_socket(path: Path) -> socket.socket | None:
                     raise
                 time.sleep(POLL_S)
             else:
-                connecting.setblocking(True)
-                return connecting
-    except (FileNotFoundError, ConnectionRefusedError):
-        connecting.close()
-        return None
+                break
+        connecting.setblocking(True)
+        owner = peer_uid(connecting)
     except OSError as error:
         connecting.close()
+        if error.errno in STALE:
+            return None
         raise EngineError(f"cannot reach the engine at {path}: {error.strerror or error}") from error
+    if owner != os.geteuid():
+        connecting.close()
+        raise EngineError(
+            f"{path} is served by a process of user {owner}, not of user {os.geteuid()}: run as that user, "
+            "or end that process and remove the file"
+        )
+    return connecting
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The effective user id of the process at the other end, as the kernel recorded it. Raises `OSError`."""
+    if sys.platform == "darwin":
+        local_level, local_peercred, xucred = 0, 0x001, "IIh16I"
+        credentials = connection.getsockopt(local_level, local_peercred, struct.calcsize(xucred))
+        _, uid, *_ = struct.unpack(xucred, credentials)
+    else:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
 
 
 def open_connection(
@@ -95,11 +120,12 @@ def open_connection(
     """A served connection to the engine of `config`; None where none lives and `start` is false.
 
     `hello` makes the hello once an engine lives, anew for each try. An engine that ends in favour of one
-    with the caller's config or variables is waited for, and then started; one that dies in the middle of a hello is
-    replaced. `command` starts an engine in place of the usual one. Raises `Refused`, `StartFailed`, and `EngineError`
-    where the engine does not answer.
+    of the caller's version, config or variables is waited for, and then started; one that dies in the middle of a
+    hello is replaced. `command` starts an engine in place of the usual
+    one. Raises `Refused`, `StartFailed`, and `EngineError` where the engine does not answer.
     """
     deadline = time.monotonic() + RESTART_TIMEOUT_S
+    made_way = False
     while True:
         connected = connect_socket(paths.socket)
         if connected is None:
@@ -109,7 +135,10 @@ def open_connection(
 
             connected = connect_or_start(config, paths, environ, command=command)
         try:
-            connection = say_hello(connected, hello())
+            mine = hello()
+            if made_way:  # what starts now is what is installed, be it another version than the caller still runs
+                mine.version = None
+            connection = say_hello(connected, mine)
         except CutOff:
             connected.close()
             if time.monotonic() >= deadline:
@@ -124,6 +153,7 @@ def open_connection(
         connection.close()
         if not connection.answer.restart:
             raise Refused(connection.answer.error or "the engine refused the connection")
+        made_way = True
         if time.monotonic() >= deadline:
             raise EngineError(f"the engine said it would make way, and did not within {RESTART_TIMEOUT_S:g} s")
         time.sleep(RESTART_POLL_S)
@@ -145,6 +175,8 @@ def say_hello(connected: socket.socket, hello: Hello) -> Connection:
             if not chunk:
                 raise CutOff("the engine closed the connection without an answer")
             lines = buffer.feed(chunk)
+            if lines[:1] == [GOODBYE]:
+                raise CutOff("the engine is stopping")
             if lines:
                 connected.settimeout(None)
                 return Connection(connected, read_answer(lines[0]), lines[1:], buffer)

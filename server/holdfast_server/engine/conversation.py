@@ -8,8 +8,10 @@ dropped; the next engine's get ids of their own, so that no answer to one reache
 import json
 from collections.abc import Iterable
 
-ENGINE_RESTARTED = -32000
+NO_ENGINE = -32000
 RESTARTED_MESSAGE = "the engine restarted; the call is kept: see holdfast__list_tasks"
+
+NOT_SERVED_MESSAGE = "no engine of Holdfast serves this client, so nothing ran for this request"
 
 INITIALIZE = "initialize"
 INITIALIZED = "notifications/initialized"
@@ -140,6 +142,14 @@ class Conversation:
         kept = [line for line in unsent if not line.begun and not line.replayed and line.answer is None]
         return told, kept
 
+    def turned_away(self, unsent: Iterable[Outgoing], cause: str) -> list[bytes]:
+        """Nobody serves the client any more: what to tell it of all that it still waits for."""
+        told, kept = self.lost(unsent)
+        opening = list(self._unanswered)
+        self._unanswered = {}
+        unserved = [*opening, *(line.request for line in kept if line.request is not None)]
+        return told + [_not_served(request, cause) for request in dict.fromkeys(unserved)]
+
     def _engine_asks(self, line: bytes, message: Message, message_id: MessageId | None) -> bytes:
         """A request or a notification of the engine; ids are its own only as long as it is the first."""
         if message_id is not None:
@@ -189,7 +199,12 @@ def _cancelled(message: Message) -> MessageId | None:
 
 
 def _restarted(request: MessageId) -> bytes:
-    error = {"code": ENGINE_RESTARTED, "message": RESTARTED_MESSAGE, "data": {"retryable": False}}
+    error = {"code": NO_ENGINE, "message": RESTARTED_MESSAGE, "data": {"retryable": False}}
+    return _line({"jsonrpc": "2.0", "id": request, "error": error})
+
+
+def _not_served(request: MessageId, cause: str) -> bytes:
+    error = {"code": NO_ENGINE, "message": f"{NOT_SERVED_MESSAGE}: {cause}", "data": {"retryable": False}}
     return _line({"jsonrpc": "2.0", "id": request, "error": error})
 
 

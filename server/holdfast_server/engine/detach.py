@@ -16,7 +16,7 @@ from pathlib import Path
 
 from holdfast_server.engine.connection import StartFailed, connect_socket
 from holdfast_server.engine.lock import is_held, owner_of, start_lock
-from holdfast_server.engine.paths import PRIVATE_FILE, StatePaths
+from holdfast_server.engine.paths import PRIVATE_FILE, StatePaths, no_room
 from holdfast_store.model.errors import EngineError
 
 __all__ = ["StartFailed", "connect_or_start", "engine_command", "log_tail"]
@@ -28,6 +28,7 @@ LOG_TAIL_BYTES = 65_536
 LOG_ROTATION_BYTES = 10_000_000
 REFUSED_EXIT_CODE = 2
 LAUNCH_TIMEOUT_S = 10.0
+PROBE_BYTES = 65_536
 
 
 def engine_command(config: Path) -> tuple[str, ...]:
@@ -77,6 +78,7 @@ def _start(
     command: Sequence[str], config: Path, paths: StatePaths, environ: Mapping[str, str], timeout_s: float
 ) -> socket.socket:
     deadline = time.monotonic() + timeout_s
+    _check_room(paths.folder)
     log, log_start = _open_log(paths.log)
     try:
         launch = subprocess.Popen(
@@ -115,6 +117,22 @@ def _let_go(launch: subprocess.Popen[bytes], *, end_engine: bool) -> None:
         launch.communicate(b"x" if end_engine else None, timeout=LAUNCH_TIMEOUT_S)
 
 
+def _check_room(folder: Path) -> None:
+    """Raise `StartFailed` where the state folder takes nothing: the engine could not even log why it ends."""
+    probe = folder / "room.probe"
+    try:
+        try:
+            descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StartFailed(
+            f"the engine cannot be started: nothing can be written in {folder}: {no_room(error, folder)}"
+        ) from error
+
+
 def _open_log(path: Path) -> tuple[int, int]:
     """A descriptor that appends to the log, and the log's size. A long log becomes `<name>.1`, the one before goes."""
     try:
@@ -124,7 +142,7 @@ def _open_log(path: Path) -> tuple[int, int]:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         log = os.open(path, flags, PRIVATE_FILE)
     except OSError as error:
-        raise StartFailed(f"cannot open the engine's log {path}: {error.strerror}") from error
+        raise StartFailed(f"cannot open the engine's log {path}: {no_room(error, path.parent)}") from error
     return log, os.fstat(log).st_size
 
 

@@ -16,10 +16,12 @@ from holdfast_server.config.changes import needing_a_restart
 from holdfast_server.config.problems import ConfigProblems, Problem
 from holdfast_server.engine.admin_token import ensure_admin_token
 from holdfast_server.engine.assembly import Assembly, assemble
-from holdfast_server.engine.hello import ADMIN, AGENT, Answer, Hello, differing_variables
+from holdfast_server.engine.differences import CONFIG, Differences, config_warning, differences, version_warning
+from holdfast_server.engine.hello import ADMIN, AGENT, Answer, Hello, config_digest
 from holdfast_server.engine.listener import SocketListener, read_lines
 from holdfast_server.engine.lock import Mode, Owner, OwnerLock
 from holdfast_server.engine.paths import StatePaths
+from holdfast_server.engine.quiet import Quiet
 from holdfast_server.engine.status import engine_status
 from holdfast_server.mcp.admin import EngineControl
 from holdfast_server.mcp.caller import Caller
@@ -66,7 +68,10 @@ class Engine(EngineControl):
         self.drained = asyncio.Event()
         self.drain_s = DRAIN_S
         self.listener: SocketListener | None = None
+        self.quiet = Quiet()
         self._assembly: Assembly | None = None
+        self._clients = 0
+        self._outdated_by: set[str] = set()
         self.conditions: list[Condition] = []
         self._warnings: dict[str, None] = {}
         self._refusal: str | None = None
@@ -86,8 +91,16 @@ class Engine(EngineControl):
 
     async def status(self) -> Json:
         connections = self.listener.connections if self.listener is not None else 0
+        changed = [config_warning(self.path)] if await asyncio.to_thread(self._has_changed) else []
         refused = [] if self._refusal is None else [f"the last reload changed nothing: {self._refusal}"]
-        return await engine_status(self.assembly, self.mode, connections, [*self._warnings, *refused])
+        return await engine_status(self.assembly, self.mode, connections, [*changed, *self._warnings, *refused])
+
+    def _has_changed(self) -> bool:
+        """Whether the config's bytes are others than those in force; False where they cannot be read."""
+        try:
+            return config_digest(self.path.read_bytes()) != self._hello.config_digest
+        except OSError:
+            return False
 
     async def reload(self) -> Json:
         """As `EngineControl.reload`; one at a time. Raises `EngineError` once the engine stops."""
@@ -103,7 +116,8 @@ class Engine(EngineControl):
                 log.error("the config is not reloaded: %s", error)
                 raise
             self._hello, self._refusal = _hello_of(config), None
-            self._warnings.clear()
+            self._outdated_by.discard(CONFIG)
+            self.quiet.look()
         log.info("the config is reloaded: %s", found)
         return {**found.payload(), "loaded_at": iso(self.assembly.in_force.loaded_at), "warnings": config.warnings}
 
@@ -119,57 +133,86 @@ class Engine(EngineControl):
     def stop(self, drain_s: float) -> None:
         self.drain_s = drain_s
         self.stopping.set()
+        if self.listener is not None:
+            self.listener.close()
         if self._assembly is not None:
             self._assembly.subscriptions.close()
 
+    @property
+    def patience_s(self) -> float:
+        """For how long nobody is connected and nothing can run before it ends; not at all once it is outdated."""
+        return 0.0 if self._outdated_by else self.assembly.config.idle_exit_s
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is connected, or something is under way."""
+        connected = self.listener is not None and not self.listener.is_empty
+        return connected or self._reloading.locked() or self.is_at_work
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a call is under way, or a downstream owes an answer, be it to a call that is in doubt by now."""
+        assembly = self.assembly
+        return not (assembly.runner.is_idle and all(one.is_quiet for one in assembly.downstreams.values()))
+
     def admit(self, hello: Hello) -> tuple[Answer, Caller | None]:
         """Whether a connection is served, and as whom."""
+        found = differences(self._hello, hello)
         if hello.endpoint == ADMIN:
-            return self._admit_admin(hello)
-        return self._admit_agent(hello)
+            return self._admit_admin(hello, found)
+        return self._admit_agent(hello, found)
 
-    def _admit_admin(self, hello: Hello) -> tuple[Answer, Caller | None]:
+    def _admit_admin(self, hello: Hello, found: Differences) -> tuple[Answer, Caller | None]:
+        """A command takes the config as it finds it. For its version another engine starts, if it has the variables."""
         identify = partial(self.assembly.people.tokens.find, hello.token or "")
         principal = identify()
         if principal is None:
             return self._refused("the admin endpoint needs a valid token: set HOLDFAST_TOKEN, or be the engine's user")
         if not self.assembly.admin_tools.admits(principal):
             return self._refused(f"{principal.id} holds no approving role")
-        return self._served(identify, None)
+        if found.upgrades and not found.variables and self._may_make_way:
+            return self._make_way(found)
+        return self._served(identify, found)
 
-    def _admit_agent(self, hello: Hello) -> tuple[Answer, Caller | None]:
+    def _admit_agent(self, hello: Hello, found: Differences) -> tuple[Answer, Caller | None]:
         identify = self.identifying(hello.principal)
+        if (found.outdated_by or found.variables) and self._may_make_way:
+            return self._make_way(found)
         if identify() is None:
             known = ", ".join(sorted(self.assembly.people.configured)) or "none is configured"
             return self._refused(f"there is no principal {hello.principal!r} (known: {known})")
-        changed = hello.config_digest != self._hello.config_digest
-        differing = differing_variables(self._hello, hello)
-        alone = self.listener is None or self.listener.connections <= 1
-        if (changed or differing) and alone and self.mode == "detached":
-            log.info("making way for a changed config", extra={"variables": list(differing)})
-            self.stop(self.drain_s)
-            return Answer(os.getpid(), VERSION, ok=False, restart=True), None
-        if differing:
-            names = ", ".join(differing)
+        if found.variables:
+            names = ", ".join(found.variables)
             return self._refused(
-                f"the engine was started with another value of {names}; close its other clients and try again, "
-                f"or run `holdfast engine restart {self.path}`"
+                f"the engine was started with another value of {names}, and it has other clients or calls under way; "
+                f"try again when it has none, or run `holdfast engine restart {self.path}`"
             )
-        warning = None
-        if changed:
-            warning = (
-                f"{self.path} has changed since the engine read it; it is served as it was then, and taken "
-                f"with `holdfast config reload {self.path}`, or when no client is connected"
-            )
-            self._warnings[warning] = None
-        return self._served(identify, warning)
+        return self._served(identify, found)
+
+    @property
+    def _may_make_way(self) -> bool:
+        """Whether another engine may take its place: it serves nobody, and what ends with it can be begun again."""
+        busy = self._clients > 0 or self._reloading.locked() or self.is_at_work
+        return self.mode == "detached" and not busy
+
+    def _make_way(self, found: Differences) -> tuple[Answer, Caller | None]:
+        told = {"config": found.config, "variables": list(found.variables), "version": found.version}
+        log.info("making way for what a caller brings", extra=told)
+        self.stop(self.drain_s)
+        return Answer(os.getpid(), VERSION, ok=False, restart=True), None
 
     def identifying(self, principal_id: str | None) -> Callable[[], Principal | None]:
         """Who the principal of this id is, by the config of the moment; without an id, the local caller."""
         return lambda: LOCAL if principal_id is None else self.assembly.people.configured.get(principal_id)
 
-    def _served(self, identify: Callable[[], Principal | None], warning: str | None) -> tuple[Answer, Caller | None]:
-        return Answer(os.getpid(), VERSION, warning=warning), Caller(identify)
+    def _served(self, identify: Callable[[], Principal | None], found: Differences) -> tuple[Answer, Caller | None]:
+        warnings = [config_warning(self.path)] if found.config else []
+        if found.version is not None:
+            other = version_warning(VERSION, found.version, self.path)
+            self._warnings[other] = None
+            warnings.append(other)
+        self._outdated_by |= found.outdated_by
+        return Answer(os.getpid(), VERSION, warning="\n".join(warnings) or None), Caller(identify)
 
     def _refused(self, reason: str) -> tuple[Answer, Caller | None]:
         return Answer(os.getpid(), VERSION, ok=False, error=reason), None
@@ -177,22 +220,29 @@ class Engine(EngineControl):
     async def on_connection(self, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the local socket."""
         answer, caller = self.admit(hello)
-        writer.write(answer.line())
-        await writer.drain()
-        if caller is not None:
+        if caller is None:
+            writer.write(answer.line())
+            await writer.drain()
+            return
+        self._clients += 1
+        try:
+            writer.write(answer.line())
+            await writer.drain()
             server = self.assembly.admin if hello.endpoint == ADMIN else self.assembly.agent
             lines = read_lines(reader, longest_message(self.assembly.config.max_arguments_bytes))
             await serve_stream(server, caller, lines, writer, self.drained)
+        finally:
+            self._clients -= 1
 
 
 def _hello_of(config: Config) -> Hello:
     """The hello of a caller that sees what this engine goes by."""
-    return Hello(AGENT, config.digest, config.variables)
+    return Hello(AGENT, config.digest, config.variables, version=VERSION)
 
 
 def store_lock_path(store_url: str) -> Path:
     """The lock beside a SQLite store: whoever holds it is the store's only engine."""
-    return Path(f"{store_path(store_url)}.lock")
+    return Path(f"{os.path.realpath(store_path(store_url))}.lock")
 
 
 @asynccontextmanager
@@ -226,13 +276,16 @@ async def _serving(config: Config, paths: StatePaths, mode: Mode, lock: OwnerLoc
     try:
         digest = hashlib.sha256(token.encode()).hexdigest()
         engine.assembly = assembly = await assemble(config, store, digest, engine)
+        assembly.waiters.subscribe(lambda _: engine.quiet.stir())
         await assembly.scheduler.recover()
         async with anyio.create_task_group() as tasks:
             assembly.runner.attach(tasks)
             tasks.start_soon(assembly.downstreams.run, assembly.runner.part)
             tasks.start_soon(assembly.scheduler.run)
             tasks.start_soon(assembly.subscriptions.run)
-            engine.listener = SocketListener(paths.socket, lock, engine.on_connection, version=VERSION)
+            engine.listener = SocketListener(
+                paths.socket, lock, engine.on_connection, version=VERSION, on_closed=engine.quiet.left
+            )
             async with engine.listener:
                 log.info("ready", extra={"config": str(config.path), "mode": mode, "pid": os.getpid()})
                 yield engine

@@ -1,7 +1,7 @@
 """The one line with which a shim or a command opens a connection to the engine, and the one line that answers it.
 
-    -> {"holdfast": 1, "endpoint": "agent", "principal": null, "config_digest": "...", "variables": {"KEY": "..."}}
-    <- {"ok": true, "engine": {"pid": 4711, "version": "0.1.0"}}
+    -> {"holdfast": 1, "version": "0.1.0", "endpoint": "agent", "config_digest": "...", "variables": {"KEY": "..."}}
+    <- {"holdfast": 1, "ok": true, "engine": {"pid": 4711, "version": "0.1.0"}}
 
 Then the connection is MCP, one JSON-RPC message per line. An engine that stops in good order says `GOODBYE` last: its
 shims do not bring it back before their client asks for something. Standard library only, and nothing heavy of it.
@@ -31,10 +31,11 @@ class Hello:
     """Who connects, to which endpoint, and with which config in mind.
 
     `principal` is the id that `--as` named; None is the local caller. `token` opens the admin endpoint.
-    `config_digest` is the SHA-256 in hex of the config's bytes, `variables` those of the variables it refers to.
+    `config_digest` is the SHA-256 in hex of the config's bytes, `variables` those of the variables it refers to,
+    `version` that of the caller's Holdfast. Who takes the engine as it is gives "" for the digest and no version.
     """
 
-    __slots__ = ("config_digest", "endpoint", "principal", "token", "variables")
+    __slots__ = ("config_digest", "endpoint", "principal", "token", "variables", "version")
 
     def __init__(
         self,
@@ -43,16 +44,19 @@ class Hello:
         variables: Mapping[str, str],
         principal: str | None = None,
         token: str | None = None,
+        version: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.config_digest = config_digest
         self.variables = variables
         self.principal = principal
         self.token = token
+        self.version = version
 
     def line(self) -> bytes:
         message = {
             "holdfast": PROTOCOL,
+            "version": self.version,
             "endpoint": self.endpoint,
             "principal": self.principal,
             "token": self.token,
@@ -66,10 +70,11 @@ class Answer:
     """What the engine says to a hello.
 
     `ok`: the connection is served, `warning` goes to stderr. Not `ok` and `restart`: the engine ends now, so that the
-    caller can start one with its own config and variables. Not `ok` otherwise: `error` says why it is refused.
+    caller can start one of its own version, config and variables. Not `ok` otherwise: `error` says why it is refused.
+    `protocol` is the number of the hello that the engine speaks.
     """
 
-    __slots__ = ("error", "ok", "pid", "restart", "version", "warning")
+    __slots__ = ("error", "ok", "pid", "protocol", "restart", "version", "warning")
 
     def __init__(
         self,
@@ -80,7 +85,9 @@ class Answer:
         warning: str | None = None,
         error: str | None = None,
         restart: bool = False,
+        protocol: int = PROTOCOL,
     ) -> None:
+        self.protocol = protocol
         self.pid = pid
         self.version = version
         self.ok = ok
@@ -89,7 +96,8 @@ class Answer:
         self.restart = restart
 
     def line(self) -> bytes:
-        message: dict[str, object] = {"ok": self.ok, "engine": {"pid": self.pid, "version": self.version}}
+        engine = {"pid": self.pid, "version": self.version}
+        message: dict[str, object] = {"holdfast": self.protocol, "ok": self.ok, "engine": engine}
         if self.warning is not None:
             message["warning"] = self.warning
         if self.error is not None:
@@ -102,10 +110,11 @@ class Answer:
 def read_hello(line: bytes) -> Hello:
     """Decode a hello. Raises `BadHello`."""
     message = _object(line)
+    version = message.get("version")
     if message.get("holdfast") != PROTOCOL:
         raise BadHello(
-            f"this engine speaks protocol {PROTOCOL}, the caller {message.get('holdfast')!r}: "
-            "use one version of Holdfast, then `holdfast engine restart`"
+            f"the engine speaks protocol {PROTOCOL}, the caller {message.get('holdfast')!r} (Holdfast {version}): "
+            "run `holdfast engine restart CONFIG` with the Holdfast that is to stay"
         )
     endpoint = message.get("endpoint")
     digest = message.get("config_digest")
@@ -117,11 +126,12 @@ def read_hello(line: bytes) -> Hello:
         or not isinstance(digest, str)
         or not isinstance(principal, str | None)
         or not isinstance(token, str | None)
+        or not isinstance(version, str | None)
         or not isinstance(variables, dict)
         or not all(isinstance(value, str) for value in variables.values())
     ):
         raise BadHello("a hello of the wrong shape")
-    return Hello(endpoint, digest, variables, principal, token)
+    return Hello(endpoint, digest, variables, principal, token, version)
 
 
 def read_answer(line: bytes) -> Answer:
@@ -130,6 +140,7 @@ def read_answer(line: bytes) -> Answer:
     engine = message.get("engine")
     warning = message.get("warning")
     error = message.get("error")
+    protocol = message.get("holdfast")
     if (
         not isinstance(message.get("ok"), bool)
         or not isinstance(engine, dict)
@@ -137,10 +148,11 @@ def read_answer(line: bytes) -> Answer:
         or not isinstance(version := engine.get("version"), str)
         or not isinstance(warning, str | None)
         or not isinstance(error, str | None)
+        or not isinstance(protocol, int)
     ):
         raise BadHello("an answer of the wrong shape: is something else listening there?")
-    restart = message.get("restart") is True
-    return Answer(pid, version, ok=message["ok"] is True, warning=warning, error=error, restart=restart)
+    ok, restart = message["ok"] is True, message.get("restart") is True
+    return Answer(pid, version, ok=ok, warning=warning, error=error, restart=restart, protocol=protocol)
 
 
 def config_digest(config: bytes) -> str:

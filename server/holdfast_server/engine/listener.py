@@ -7,13 +7,12 @@ import asyncio
 import logging
 import os
 import socket
-import struct
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from holdfast_server.engine.connection import peer_uid
 from holdfast_server.engine.hello import GOODBYE, MAX_HELLO_BYTES, Answer, BadHello, Hello, read_hello
 from holdfast_server.engine.lines import LineBuffer
 from holdfast_server.engine.lock import OwnerLock
@@ -34,11 +33,24 @@ class SocketListener:
 
     For each connection `on_connection(hello, reader, writer)` runs in a task of its own. It answers the hello (with
     `Answer.line()`), serves, and returns when the connection is over; the listener closes the writer. What it raises is
-    logged and ends that connection only. `version` is told to whoever is refused.
+    logged and ends that connection only. `version` is told to whoever is refused; `on_closed` is called after the end
+    of each connection.
+
+    Who comes while it stops, and has not been answered, is cut off without a word: they try again, and find the next
+    engine.
     """
 
-    def __init__(self, path: Path, lock: OwnerLock, on_connection: OnConnection, *, version: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: OwnerLock,
+        on_connection: OnConnection,
+        *,
+        version: str,
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = path
+        self._on_closed = on_closed
         self._lock = lock
         self._on_connection = on_connection
         self._version = version
@@ -51,6 +63,11 @@ class SocketListener:
     def connections(self) -> int:
         """How many connections have said a good hello and are still open."""
         return self._served
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no connection is open, not even one that has said nothing yet."""
+        return not self._tasks
 
     async def start(self) -> Self:
         """Listen. Raises `EngineError` where the socket cannot be made."""
@@ -98,13 +115,19 @@ class SocketListener:
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._connection(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._on_closed()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted = False
         try:
             hello = await self._hello(reader, writer)
-            if hello is not None:
+            if hello is not None and not self._stopping:
                 self._served += 1
+                greeted = True
                 try:
                     await self._on_connection(hello, reader, writer)
                 finally:
@@ -114,7 +137,7 @@ class SocketListener:
         except Exception:
             log.exception("a connection ended by an error")
         finally:
-            if self._stopping:
+            if self._stopping and greeted:
                 writer.write(GOODBYE)
             writer.close()
             with suppress(ConnectionError):
@@ -157,15 +180,3 @@ async def read_lines(reader: asyncio.StreamReader, limit: int | None = None) -> 
     while chunk := await reader.read(CHUNK_BYTES):
         for line in buffer.feed(chunk):
             yield line
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The effective user id of the process that connected, as the kernel recorded it. Raises `OSError`."""
-    if sys.platform == "darwin":
-        local_level, local_peercred, xucred = 0, 0x001, "IIh16I"
-        credentials = connection.getsockopt(local_level, local_peercred, struct.calcsize(xucred))
-        _, uid, *_ = struct.unpack(xucred, credentials)
-    else:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, _ = struct.unpack("3i", credentials)
-    return int(uid)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from holdfast_server.engine.paths import PRIVATE_FILE
+from holdfast_server.engine.paths import PRIVATE_FILE, no_room
 from holdfast_store.model.errors import EngineError
 
 POLL_S = 0.02
@@ -59,7 +59,8 @@ class OwnerLock:
     def acquire(self, wait_s: float = 0.0) -> None:
         """Take the lock, waiting up to `wait_s` seconds for an earlier engine of the same config to end.
 
-        Raises `EngineError` naming the owner: at once where it is another config's engine, else when the time is up.
+        Raises `EngineError` naming the owner: at once where it is another config's engine, else when the time is up;
+        and where the owner's name cannot be written.
         """
         if self.held():
             raise RuntimeError(f"{self.path} is held already")
@@ -70,8 +71,12 @@ class OwnerLock:
             if foreign or time.monotonic() - began >= max(wait_s, PATIENCE_S):
                 raise EngineError(self._refusal(owner))
             time.sleep(POLL_S)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(self.owner)).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(self.owner)).encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise EngineError(f"cannot write the lock {self.path}: {no_room(error, self.path.parent)}") from error
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -140,7 +145,7 @@ def _try_lock(path: Path) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
     except OSError as error:
-        raise EngineError(f"cannot open the lock {path}: {error.strerror}") from error
+        raise EngineError(f"cannot open the lock {path}: {no_room(error, path.parent)}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         mine, named = os.fstat(descriptor), path.stat()

@@ -10,6 +10,7 @@ A Unix socket's path has at most about 100 bytes. Where the state folder's is lo
 that says where the socket is instead, so that starters with different environments still find the same engine.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ SOCKET_PATH_BYTES = 100
 DIGITS = 16
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StatePaths:
@@ -52,25 +54,28 @@ def prepare(config: Path, environ: Mapping[str, str]) -> StatePaths:
     Raises `EngineError` where a folder cannot be made, is no folder, or belongs to another user.
     """
     paths = state_paths(config, environ)
-    private_folder(paths.folder)
+    private_folder(paths.folder, "XDG_STATE_HOME")
     if paths.socket.parent == paths.folder:
         return paths
     for _ in range(2):
         try:
-            private_folder(paths.socket.parent)
+            private_folder(paths.socket.parent, "XDG_RUNTIME_DIR")
         except EngineError:
             # The folder it was in may be gone for good, as a login session's is: choose again.
             _forget_socket(paths.folder)
             paths = state_paths(config, environ)
-            private_folder(paths.socket.parent)
+            private_folder(paths.socket.parent, "XDG_RUNTIME_DIR")
         if _record_socket(paths):
             break
         paths = state_paths(config, environ)
     return paths
 
 
-def private_folder(folder: Path) -> None:
-    """Make `folder` (and, with the usual mode, its parents), 0700 and this user's own, or raise `EngineError`."""
+def private_folder(folder: Path, variable: str) -> None:
+    """Make `folder` (and, with the usual mode, its parents), 0700 and this user's own.
+
+    Raises `EngineError`; `variable` is the one that says where it is.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -81,14 +86,24 @@ def private_folder(folder: Path) -> None:
         if found.st_uid != os.geteuid():
             raise EngineError(
                 f"{folder} belongs to user {found.st_uid}, not to user {os.geteuid()}: "
-                "run as that user, or set XDG_STATE_HOME to a folder of your own"
+                f"run as that user, or set {variable} to a folder of your own"
             )
         if stat.S_IMODE(found.st_mode) != PRIVATE_FOLDER:
             folder.chmod(PRIVATE_FOLDER)
     except OSError as error:
         raise EngineError(
-            f"cannot make the folder {folder}: {error.strerror}; set XDG_STATE_HOME to one you can write"
+            f"cannot make the folder {folder}: {error.strerror}; set {variable} to one you can write"
         ) from error
+
+
+def no_room(error: OSError, folder: Path) -> str:
+    """Why nothing could be written in the state folder, and the mend."""
+    if error.errno in NO_ROOM:
+        return (
+            f"{error.strerror}; free some space on the disk of {folder}, or lift the limit that is in the way, "
+            "or set XDG_STATE_HOME to a folder on another disk"
+        )
+    return f"{error.strerror}; see to it that this user can write in {folder}"
 
 
 def _state_home(environ: Mapping[str, str]) -> Path:
@@ -120,13 +135,18 @@ def _short_socket(folder: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _record_socket(paths: StatePaths) -> bool:
-    """Write down where the socket is. False where another process has just written down another place."""
+    """Write down where the socket is. False where something else stood there: look again."""
     link = paths.folder / "engine.sock"
     try:
-        link.symlink_to(paths.socket)
-    except FileExistsError:
-        return Path(os.readlink(link)) == paths.socket
-    return True
+        with suppress(FileExistsError):
+            link.symlink_to(paths.socket)
+            return True
+        if link.is_symlink():
+            return Path(os.readlink(link)) == paths.socket
+        link.unlink(missing_ok=True)  # it never was an engine's, or the folder's path was shorter then
+    except OSError as error:
+        raise EngineError(f"cannot write {link}: {no_room(error, paths.folder)}") from error
+    return False
 
 
 def _forget_socket(folder: Path) -> None:

@@ -16,6 +16,7 @@ import anyio
 from holdfast_observe import logs
 from holdfast_server.config import Config, load
 from holdfast_server.engine.engine import Engine, running_engine
+from holdfast_server.engine.idle import stop_when_idle
 from holdfast_server.engine.listener import read_lines
 from holdfast_server.engine.lock import Mode
 from holdfast_server.engine.paths import StatePaths, prepare
@@ -32,10 +33,13 @@ Serve = Callable[[Engine], Awaitable[None]]
 
 
 def main_detached(path: Path) -> int:
-    """The engine behind shims: serves the local socket until it is told to stop."""
+    """The engine behind shims: serves the local socket until it is told to stop, or nobody needs it any more."""
 
     async def wait(engine: Engine) -> None:
-        await engine.stopping.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_when_idle, engine)
+            await engine.stopping.wait()
+            tasks.cancel_scope.cancel()
 
     return run_engine(path, "detached", wait)
 

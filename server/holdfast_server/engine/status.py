@@ -95,6 +95,7 @@ def _gate(gate: GateStatus) -> Json:
         "under_way": gate.under_way,
         "max_concurrency": gate.max_concurrency,
         "queued": gate.queued,
+        "in_line": gate.in_line,
         "max_queue": gate.max_queue,
         "breaker": {
             "state": gate.breaker,

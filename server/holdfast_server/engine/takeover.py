@@ -1,10 +1,12 @@
 """An engine in the foreground takes the place of a detached one of its own config."""
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 from holdfast_server.engine.client import connect, engine_alive
+from holdfast_server.engine.hello import PROTOCOL
 from holdfast_server.engine.lock import is_held, owner_of
 from holdfast_server.engine.paths import StatePaths
 from holdfast_store.model.errors import EngineError
@@ -29,7 +31,10 @@ def take_over(
         raise EngineError(f"{owner.describe()} is running already: stop it first")
     environment = os.environ if environ is None else environ
     # Alive, it is asked; else it is stopping already, or about to listen, and the wait for its lock settles which.
-    if engine_alive(config, environment) is not None:
+    engine = engine_alive(config, environment)
+    if engine is not None and engine.protocol != PROTOCOL:
+        os.kill(engine.pid, signal.SIGTERM)
+    elif engine is not None:
         with connect(config, start=False, environ=environment) as client:
             client.call_tool("engine_stop", {"drain_s": drain_s})
     return drain_s + MARGIN_S

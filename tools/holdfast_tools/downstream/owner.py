@@ -102,6 +102,11 @@ class Downstream:
         """Whether calls can be sent. Waits while a connection is being made, at most `timeout_s`."""
         return await self._supervisor.connected(timeout_s)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether every dispatch is concluded: no answer is awaited, not even one of a call that is in doubt."""
+        return all(dispatch.outcome.done() for dispatch in self._under_way)
+
     async def quiet(self) -> None:
         """Wait until every dispatch is concluded."""
         while waiting := [dispatch.outcome for dispatch in self._under_way if not dispatch.outcome.done()]:
