@@ -5,6 +5,11 @@ transaction, in order, and concurrent callers share a transaction (group commit)
 reports survives a power cut. A write that finds the world changed reports `Stale` (or its like) and changes
 nothing; it never fails the others. The store stamps all times: writes carry spans, never clock readings.
 
+**Lines.** Calls with the same `line` run one at a time. A call stands in its line from when it is queued until it has
+ended, is in doubt or is parked, through every attempt, pause and round of input; when it is queued after that, it
+joins the line's end. Only the first of a line is started, whoever asks; its journal says when its turn has come
+("next_in_line").
+
 **Reads** see every write whose commit has returned.
 """
 
@@ -86,6 +91,9 @@ class Admit:
     it is kept. `round` carries what the requester answered unasked: number 0, answers and nothing else. `waited_s` is
     how long ago the request came: the call's `created_at` lies that far back, so that repeats which waited together
     for a catalog are told apart by when they were sent.
+
+    Where others stand in its line, START becomes ADMIT: it is queued behind them, without a lease. Without `may_wait`
+    it is not taken in then: `Stale`, as above.
     """
 
     call: NewCall
@@ -97,6 +105,7 @@ class Admit:
     round: Round | None = None
     waited_s: float = 0.0
     joins_only: bool = False
+    may_wait: bool = True
     note: str | None = None
     detail: Json = field(default_factory=dict)
 
@@ -118,7 +127,7 @@ class Record:
 class Claim:
     """Take the lease of a queued call's next attempt: CLAIM, fence + 1.
 
-    Stale where it is not queued, still pauses, or is past its deadline or `execute_by`.
+    Stale where it is not queued, still pauses, is not the first of its line, or is past its deadline or `execute_by`.
     """
 
     call_id: str
@@ -140,7 +149,8 @@ class Move:
     recovery ends it. What is queued again forgets a round that was attached, but for its number, and, unless `sent`
     is False, the remote task. One that keeps its remote task has begun: no time ends it in the queue.
 
-    With `round_number` it is Stale, too, unless the call waits for answers to the round of that number.
+    With `round_number` it is Stale, too, unless the call waits for answers to the round of that number; with
+    `unhandled`, where a client was given its id.
     """
 
     call_id: str
@@ -154,6 +164,7 @@ class Move:
     sent: bool = True
     round: Round | None = None
     round_number: int | None = None
+    unhandled: bool = False
     note: str | None = None
     detail: Json = field(default_factory=dict)
 
@@ -164,9 +175,9 @@ class Answer:
 
     Answers to what was not asked, or is answered already, are dropped. Those that leave a request unanswered are
     kept, and nothing moves. Once every request is answered, the call moves on: to the queue (ANSWER), or, where the
-    round is attached, back to its attempt (CONTINUE). With `final` it does so with whatever was answered, and the
-    answers are kept as they came. So a round is consumed once. `client` is what the answering client says of itself,
-    where that is new.
+    round is attached, back to its attempt (CONTINUE). With `final` it does so with whatever was answered, and
+    answers to what was not asked are kept as they came. So a round is consumed once. `client` is what the answering
+    client says of itself, where that is new.
     """
 
     call_id: str
@@ -307,9 +318,10 @@ Write = (
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Admitted as a call of its own."""
+    """Admitted as a call of its own. `behind` is the call directly before it in its line, where there is one."""
 
     call: Call
+    behind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,7 +509,8 @@ class Store(Protocol):
     async def runnable(self, limit: int, full: Collection[str] = ()) -> Sequence[Call]:
         """Queued calls that may be claimed now, oldest first.
 
-        Of the downstreams named in `full` only those whose task there needs to be watched, and nothing to be sent.
+        Of a line only the first. Of the downstreams named in `full` only those whose task there needs to be watched,
+        and nothing to be sent.
         """
         ...
 

@@ -13,7 +13,7 @@ from holdfast_server.engine.paths import state_paths
 from holdfast_store.contract import Retention
 from holdfast_store.model.errors import ConfigError
 from holdfast_tools.downstream.spec import HttpSpec, StdioSpec
-from holdfast_tools.settings import settings_for
+from holdfast_tools.settings import Order, settings_for
 
 CLAUDE_DESKTOP = {
     "globalShortcut": "Alt+Space",
@@ -133,7 +133,7 @@ mcpServers: {payments: {command: x}}
 tools:
   "payments__*": {annotations: {idempotentHint: true}, strict: false, timeout: 30s, inline_wait: 20s,
                   retries: {max_attempts: 3}, dedupe: off, join_window: 1m, key_argument: ref, forward_key: reference,
-                  cancel: keep, journal: strict, task: auto}
+                  cancel: keep, journal: strict, task: auto, order: {by: /order/id}}
   "payments__refund": {dedupe: on, annotations: {destructiveHint: true}}
 """,
     )
@@ -142,7 +142,19 @@ tools:
     assert (settings.strict, settings.timeout_s, settings.inline_wait_s) == (False, 30.0, 20.0)
     assert (settings.max_attempts, settings.dedupe, settings.join_window_s) == (3, True, 60.0)
     assert (settings.key_argument, settings.forward_key, settings.journal_strict) == ("ref", "reference", True)
+    assert settings.order == Order(by="/order/id")
     assert settings_for("payments__list", config.patterns).dedupe is False
+
+
+@pytest.mark.parametrize(
+    ("written_as", "order"),
+    [("on", Order()), ("true", Order()), ("off", None), ("false", None), ("{by: /a~1b/0}", Order("/a~1b/0"))],
+)
+def test_calls_run_in_order_where_config_asks_for_it(tmp_path: Path, written_as: str, order: Order | None) -> None:
+    text = f"mcpServers: {{a: {{command: x}}}}\ntools: {{'a__*': {{order: on}}, a__b: {{order: {written_as}}}}}\n"
+    config = written(tmp_path, text)
+    assert settings_for("a__b", config.patterns).order == order
+    assert settings_for("a__c", config.patterns).order == Order()
 
 
 @pytest.mark.parametrize(("written_as", "dedupe"), [("off", False), ("false", False), ("on", True), ("true", True)])

@@ -137,6 +137,26 @@ TABLE = {
     "a tiny limit": (SERVER + "limits: {max_arguments_bytes: 1}\n", 3, "must be at least 1024", "correct it"),
     "a very long number": (SERVER + f"limits: {{max_arguments_bytes: {'9' * 5000}}}\n", 3, "is too long", "shorten it"),
     "no attempts": (SERVER + 'tools:\n  "*": {retries: {max_attempts: 0}}\n', 4, "must be at least 1", "correct it"),
+    "an unknown order": (SERVER + 'tools:\n  "*": {order: up}\n', 4, "expected on, off or {by: POINTER}", "write one"),
+    "an order by nothing": (SERVER + 'tools:\n  "*": {order: {}}\n', 4, "on, off or {by: POINTER}", "write one"),
+    "a pointer without a slash": (
+        SERVER + 'tools:\n  "*": {order: {by: contact_id}}\n',
+        4,
+        "tools.*.order.by: expected a JSON pointer such as /contact_id, found the text 'contact_id'",
+        "write /contact_id",
+    ),
+    "a pointer with a bare tilde": (
+        SERVER + 'tools:\n  "*": {order: {by: "/a~b"}}\n',
+        4,
+        "expected a JSON pointer",
+        "write ~0 for ~",
+    ),
+    "an unknown key of an order": (
+        SERVER + 'tools:\n  "*": {order: {buy: /a}}\n',
+        4,
+        "unknown key 'buy' in tools.*.order",
+        "did you mean 'by'?",
+    ),
     "payloads shorter than replay": (
         SERVER + "retention:\n  payload: 1h\n",
         4,

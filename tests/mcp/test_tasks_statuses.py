@@ -50,6 +50,12 @@ def test_an_open_call_works_or_asks_and_says_since_when(state):
     assert poll_ms(call) > 0
 
 
+def test_a_queued_call_of_a_line_says_what_it_may_be_waiting_for():
+    assert "for its turn to run." in (status_message(CALL) or "")
+    in_line = replace(CALL, line="contact-7", ticket=2)
+    assert "for its turn to run; calls like this one run one after the other." in (status_message(in_line) or "")
+
+
 @pytest.mark.parametrize(
     ("state", "kind", "core", "extension"),
     [

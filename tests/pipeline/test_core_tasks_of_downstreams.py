@@ -110,6 +110,19 @@ async def test_after_a_restart_the_same_task_is_watched_and_nothing_is_called_ag
         assert len(inside.workspace.ledger.effects("job")) == 1
 
 
+async def test_a_task_that_is_watched_holds_its_line_across_a_restart(opened, over_http):
+    over_http["tools"] = {"old__job": {"order": "on"}}
+    async with opened(**over_http) as inside:
+        first = (await inside.call("old__job", {"n": 1, "delay_ms": 2000}, takes_task=True)).call
+        second = (await inside.call("old__job", {"n": 2}, at_once=True)).call
+        assert second.state is State.QUEUED
+    async with opened(**over_http) as inside:
+        await inside.until(second.id, State.DONE)
+        assert (await inside.store.get_call(first.id)).state is State.DONE
+        assert [effect.arguments["n"] for effect in inside.workspace.ledger.effects("job")] == [1, 2]
+        assert inside.workspace.ledger.overlaps("job") == []
+
+
 async def test_a_task_that_died_with_its_process_leaves_a_write_in_doubt(opened, over_stdio):
     async with opened(**over_stdio) as inside:
         begun = (await inside.call("old__job", {"delay_ms": 60_000}, takes_task=True)).call

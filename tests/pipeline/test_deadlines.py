@@ -1,7 +1,11 @@
 """Deadlines: what is not sent by then never is, and what was sent has its time."""
 
+from functools import partial
+
+import anyio
 import pytest
 
+from holdfast_store.contract import Admit
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import OutcomeKind
 
@@ -34,6 +38,18 @@ async def test_a_call_that_cannot_be_sent_before_its_deadline_is_not_sent_after_
         reply = await inside.call("ledger__write", {"n": 1}, inline_wait_s=0.0, deadline_s=0.1)
         call = await expired(inside, reply.call)
     assert await inside.events(call.id) == ["start", "retry", "expire"]
+
+
+async def test_a_commit_that_outlasts_the_deadline_sends_nothing(inside):
+    call = partial(inside.call, "ledger__write", {"n": 1}, inline_wait_s=0.0, deadline_s=0.1)
+    with inside.late_answers(Admit) as late:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await late.reached.wait()
+            await anyio.sleep(0.1)  # the deadline itself
+            late.let_go()
+    ended = await expired(inside, await inside.only_call())
+    assert await inside.events(ended.id) == ["start", "retry", "expire"]
 
 
 async def test_a_write_that_was_sent_is_not_cut_by_its_deadline(inside):

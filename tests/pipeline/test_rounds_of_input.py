@@ -13,6 +13,7 @@ from support.processes import Processes
 
 from holdfast_server.mcp.render import render
 from holdfast_store.contract import Answer
+from holdfast_store.model.errors import StoreError
 from holdfast_store.model.lifecycle import State
 from holdfast_store.model.values import LOCAL, Call, OutcomeKind, Principal
 from holdfast_tools.client import ClientProfile
@@ -63,6 +64,17 @@ async def test_a_call_that_asks_waits_for_input_and_goes_on_with_the_answers(ope
         reply = await inside.call(ASK_NAME, {}, client=ABLE, input_responses=NAME, request_state=state)
         assert (reply.call.id, text_of(reply.call)) == (asked.id, "Hello, Zoë!")
         assert await inside.events(asked.id) == ["start", "ask", "answer", "claim", "settle"]
+
+
+async def test_a_call_that_waits_for_input_holds_its_line(opened, asking):
+    async with opened(**asking, tools={"fixture__*": {"order": "on"}}) as inside:
+        asked = (await inside.call(ASK_NAME, {}, client=ABLE)).call
+        behind = (await inside.call(ASK_NAME, {}, client=ABLE, at_once=True, client_call_id="another")).call
+        assert (asked.state, behind.state) == (State.WAITING_FOR_INPUT, State.QUEUED)
+        await inside.assembly.gateway.answer_input(asked.id, LOCAL, NAME, number=1)
+        await inside.until(asked.id, State.DONE)
+        await inside.until(behind.id, State.WAITING_FOR_INPUT)
+        assert await inside.events(behind.id) == ["admit", "next_in_line", "claim", "ask"]
 
 
 async def test_each_round_has_a_state_of_its_own_that_can_be_used_once(opened, asking):
@@ -167,6 +179,24 @@ async def test_a_client_that_can_be_asked_while_it_waits_is_asked_at_once(opened
         reply = await inside.call("fixture__test_elicitation", {"message": "Who?"}, client=LEGACY, ask=ask)
         assert text_of(reply.call).startswith("User response:")
         assert [request["params"]["message"] for (request,) in (each.values() for each in seen)] == ["Who?"]
+
+
+async def test_what_a_client_answered_outlasts_trouble_with_the_store(opened, asking, monkeypatch):
+    async def ask(requests):
+        return {"user": {"action": "accept", "content": {"username": "zoë", "email": "z@example.org"}}}
+
+    async with opened(**asking) as inside:
+        commit, troubles = inside.store.commit, [StoreError("the disk is full"), StoreError("the disk is full")]
+
+        async def in_trouble(writes):
+            if troubles and isinstance(writes[0], Answer):
+                raise troubles.pop()
+            return await commit(writes)
+
+        monkeypatch.setattr(inside.store, "commit", in_trouble)
+        reply = await inside.call("fixture__test_elicitation", {"message": "Who?"}, client=LEGACY, ask=ask)
+        assert not troubles
+        assert text_of(reply.call).startswith("User response:")
 
 
 async def test_a_client_that_refuses_ends_the_call_with_its_words(opened, asking):

@@ -48,6 +48,15 @@ async def lose_answers(inside, count: int) -> None:
         assert lost.call.state is State.IN_DOUBT
 
 
+async def kill_once_sent(inside) -> None:
+    """Kill the downstream as soon as it has the one call that is under way."""
+    downstream = inside.assembly.downstreams["ledger"]
+    with anyio.fail_after(20.0):
+        while gate_of(inside).status.under_way == 0 or not all(each.sent for each in downstream._under_way):
+            await anyio.sleep(0.01)
+    os.kill(inside.downstream_pid(), signal.SIGKILL)
+
+
 async def test_a_call_waits_in_the_queue_until_a_place_is_free(narrow):
     async with narrow() as inside:
         with inside.taking_nothing():
@@ -143,6 +152,16 @@ async def test_who_waited_before_a_restart_stands_before_all_newcomers(narrow):
     async with narrow() as inside:
         await inside.until(waiting.id, State.DONE)
         assert gate_of(inside).status.queued == 0
+
+
+async def test_a_read_whose_answer_is_lost_as_the_breaker_opens_says_that_it_was_sent(opened):
+    async with opened(tools=HASTY) as inside:
+        await lose_answers(inside, BreakerTerms().failures_to_open - 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill_once_sent, inside)
+            ended = (await inside.call("ledger__read", {"n": 1, "delay_ms": NOT_SOON_MS})).call
+        assert ended.outcome.kind is OutcomeKind.ERROR
+        assert "it was not tried again: the downstream 'ledger' is left alone" in ended.outcome.message
 
 
 async def test_lost_answers_in_a_row_keep_new_calls_away_until_one_is_answered(opened, clock):

@@ -4,11 +4,13 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from simulation.mutants_of_lines import MUTANTS_OF_LINES
 from simulation.mutants_of_the_store import MUTANTS_OF_THE_STORE
 from simulation.planting import Mutant, Patch, without
 
 from holdfast_store.contract import Write
-from holdfast_store.sqlite import apply, decide, move, sweep
+from holdfast_store.model.lifecycle import State
+from holdfast_store.sqlite import apply, decide, lines, move, sweep
 from holdfast_store.sqlite.apply import CommitResult
 from holdfast_store.sqlite.committer import Committer
 from holdfast_store.sqlite.rows import Found
@@ -76,6 +78,10 @@ def everybody_may_vote_twice() -> tuple[Patch, ...]:
     return (decide, "_refusal", forgetful), (decide, "_INSERT_VERDICT", again)
 
 
+def who_is_in_doubt_keeps_its_ticket() -> tuple[Patch, ...]:
+    return ((lines, "IN_LINE", lines.IN_LINE | {State.IN_DOUBT}),)
+
+
 OWN = (
     Mutant("an entry is written twice", an_entry_is_written_twice),
     Mutant("a bad commit fails its neighbours", a_bad_commit_fails_its_neighbours),
@@ -84,6 +90,8 @@ OWN = (
     Mutant("a pause does not hold", a_pause_does_not_hold),
     Mutant("a sweep takes those that waited least", a_sweep_takes_those_that_waited_least),
     Mutant("everybody may vote twice", everybody_may_vote_twice),
+    Mutant("who is in doubt keeps its ticket", who_is_in_doubt_keeps_its_ticket),
+    *MUTANTS_OF_LINES,
 )
 
 BUGS = (*OWN, *MUTANTS_OF_THE_STORE)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from unittest.mock import ANY
 
 from reference_results import Shape
-from reference_rules import LIFE, TERMINAL, Fields
+from reference_rules import IN_LINE, LIFE, TERMINAL, Fields
 from reference_state import ReferenceState, same
 
 from holdfast_store.contract import Admit, Record
@@ -30,6 +30,12 @@ class ReferenceAdmission(ReferenceState):
         answered = self._by_key(new, now) or self._by_resumption(new) or self._by_repetition(write, now)
         if answered is not None:
             return answered
+        before = self.line(new.line) if target in IN_LINE else []
+        if before and not write.may_wait:
+            return "Stale", None
+        event, behind = write.event, before[-1]["id"] if before else None
+        if before:
+            event, target, lease = "admit", "queued", None
         call = _fields(new) | {
             "state": target,
             "created_at": now - write.waited_s,
@@ -44,12 +50,13 @@ class ReferenceAdmission(ReferenceState):
             "note": write.note,
             "round": None if write.round is None else asdict(write.round),
         }
+        call["ticket"] = self._ticket(call, target)
         self.calls[new.id] = call
         self.journal[new.id] = []
         if approval is not None:
             self._ask_people(call, asdict(approval), now)
-        self._journal(call, write.event, new.principal, now)
-        return "Accepted", self._seen(new.id)
+        self._journal(call, event, new.principal, now)
+        return "Accepted", self._seen(new.id), behind
 
     def _by_key(self, new: NewCall, now: float) -> Shape | None:
         holder = None if new.key is None else self.holder(new, now)
@@ -85,9 +92,11 @@ class ReferenceAdmission(ReferenceState):
                 continue
             if call["ended_at"] is None:
                 old = call["created_at"] <= asked_at - dedupe.min_age_s
-                joins = call["state"] != "waiting_for_input" and (old or (None not in named))
+                waits = call["state"] == "waiting_for_input" and not call["round"]["attached"]
+                joins = not (waits and call["remote_task"] is None) and (old or (None not in named))
             else:
-                asked = call["outcome"]["kind"] == "expired" and call["round"] is not None
+                left = call["remote_task"] is None and call["round"] is not None
+                asked = call["outcome"]["kind"] == "expired" and left
                 protects = call["outcome"]["kind"] != "cancelled" and not asked
                 joins = protects and call["ended_at"] >= asked_at - dedupe.join_window_s
             if joins:
@@ -117,7 +126,7 @@ class ReferenceAdmission(ReferenceState):
             "delivered": write.delivered,
         }
         self._journal(call, event, new.downstream, now)
-        return "Accepted", self._seen(new.id)
+        return "Accepted", self._seen(new.id), None
 
     def _ask_people(self, call: Fields, new: Fields, now: float) -> None:
         self.approvals[new["id"]] = new | {

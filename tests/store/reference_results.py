@@ -40,7 +40,9 @@ def shape_of(result: WriteResult) -> Shape:
     """A real result in the form that `ReferenceStore.apply` foretells."""
     kind = type(result).__name__
     match result:
-        case Accepted(call) | Replayed(call) | Joined(call) | Moved(call):
+        case Accepted(call, behind):
+            return kind, fields_of(call), behind
+        case Replayed(call) | Joined(call) | Moved(call):
             return kind, fields_of(call)
         case Stale(found):
             return kind, None if found is None else fields_of(found)

@@ -17,6 +17,7 @@ LIFE: dict[str | None, dict[str, str]] = {
         "fail": "failed",
         "expire": "failed",
         "cancel": "cancelled",
+        "lose": "in_doubt",
         "evidence_done": "done",
         "evidence_failed": "failed",
     },
@@ -65,22 +66,18 @@ TERMINAL = frozenset(state for state, events in LIFE.items() if state is not Non
 
 BEGUN = ("running", "waiting_for_input")
 
+IN_LINE = ("queued", *BEGUN)
+"""Where a call keeps others of its line from being started."""
+
 NEVER_SENT = ("unreachable", "denied", "rejected", "expired")
 """How a call ends that had no effect to protect: its key is free again soon."""
 
 
 def needs_fence(event: str, state: str) -> bool:
     """Whether only the runner of the current attempt may do that: what an attempt brings about, and nothing else."""
-    by_attempt = {"settle", "fail", "retry", "lose", "ask", "evidence_done", "evidence_failed"}
-    return (
-        event.startswith("evidence")
-        or (state in BEGUN and event in by_attempt)
-        or (state, event)
-        == (
-            "running",
-            "cancel",
-        )
-    )
+    by_attempt = {"settle", "fail", "retry", "ask"}
+    ends_it = (state in BEGUN and event in by_attempt) or (state, event) == ("running", "cancel")
+    return ends_it or event == "lose" or event.startswith("evidence")
 
 
 def earliest(*times: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from reference_results import Shape
-from reference_rules import LIFE, NEVER_SENT, TERMINAL, Fields, earliest
+from reference_rules import IN_LINE, LIFE, NEVER_SENT, TERMINAL, Fields, earliest
 
 from holdfast_store.contract import Retention
 from holdfast_store.model.values import NewCall
@@ -45,6 +45,8 @@ class ReferenceState:
     def due_at(self, call: Fields) -> float | None:
         """When time alone ends the call."""
         match call["state"]:
+            case "queued" if call["remote_task"] is not None:
+                return None
             case "queued":
                 return earliest(call["deadline_at"], call["execute_by"])
             case "waiting_for_approval":
@@ -65,10 +67,27 @@ class ReferenceState:
                 return call if self._holds_key(call, now) else None
         return None
 
+    # --- lines ----------------------------------------------------------------------------------------------------
+
+    def line(self, name: str | None) -> list[Fields]:
+        """The calls that stand in a line, in order."""
+        members = [call for call in self.calls.values() if name is not None and call["line"] == name]
+        return sorted((call for call in members if call["ticket"] is not None), key=lambda call: call["ticket"])
+
+    def _ticket(self, call: Fields, target: str) -> int | None:
+        """What the call holds once it comes to `target`."""
+        if call["line"] is None or target not in IN_LINE:
+            return None
+        before = self.line(call["line"])
+        return call["ticket"] or (before[-1]["ticket"] + 1 if before else 1)
+
+    def _is_next(self, call: Fields) -> bool:
+        return call["line"] is None or self.line(call["line"])[0] is call
+
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def _step(self, call: Fields, event: str, actor: str, now: float, **changes: Any) -> None:
-        source, target = call["state"], LIFE[call["state"]][event]
+        source, target, held = call["state"], LIFE[call["state"]][event], call["ticket"]
         asked = call["approval_id"]
         call |= {
             "state": target,
@@ -79,12 +98,17 @@ class ReferenceState:
             "lease_owner": None,
             "lease_until": None,
             "note": None,
+            "ticket": self._ticket(call, target),
             **changes,
         }
+        left = None if call["ticket"] is not None else held
         if source == "waiting_for_approval":
             became = {"approve": "approved", "reject": "rejected", "expire": "expired"}.get(event, "cancelled")
             self.approvals[asked] |= {"status": became, "decided_at": now}
         self._journal(call, event, actor, now)
+        behind = self.line(call["line"])
+        if left is not None and behind and behind[0]["ticket"] > left:
+            self._journal(behind[0], "next_in_line", "holdfast", now)
 
     def _journal(self, call: Fields, event: str, actor: str, at: float) -> None:
         self.journal[call["id"]].append((at, event, call["state"], call["fence"], actor))
@@ -98,13 +122,17 @@ class ReferenceState:
 
     def _startable(self, call: Fields, now: float) -> bool:
         due_at = self.due_at(call)
-        return (call["not_before"] is None or call["not_before"] <= now) and (due_at is None or due_at > now)
+        return (
+            self._is_next(call)
+            and (call["not_before"] is None or call["not_before"] <= now)
+            and (due_at is None or due_at > now)
+        )
 
     def _holds_key(self, call: Fields, now: float) -> bool:
         if call["ended_at"] is None:
             return True
         keep = self.retention
-        begun = call["failures"] + call["losses"] > 0 or call["id"] in self._asked
+        begun = call["failures"] + call["losses"] > 0 or call["id"] in self._asked or call["remote_task"] is not None
         dispatched = begun or call["outcome"]["kind"] not in NEVER_SENT
         span_s = keep.replay_s + keep.tombstone_s if dispatched else keep.undispatched_s
         return bool(now < call["ended_at"] + span_s)

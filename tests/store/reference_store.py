@@ -82,12 +82,11 @@ class ReferenceStore(ReferenceAdmission):
     def empty(self, id_: str) -> None:
         """Take a call's payload."""
         call = self.calls[id_]
-        number = call["round"]["number"] if call["round"] is not None else 0
         outcome = {**call["outcome"], "payload": {}}
         call |= {
             "arguments": {},
             "client": None,
-            "round": only_numbered(number) if number else None,
+            "round": None if call["round"] is None else only_numbered(call["round"]["number"]),
             "outcome": outcome,
         }
         self.emptied.add(id_)
@@ -128,7 +127,7 @@ class ReferenceStore(ReferenceAdmission):
         return "Moved", self._seen(write.call_id)
 
     def _counted(self, write: Move, call: Fields) -> Fields:
-        if call["state"] not in BEGUN or write.event not in ("retry", "fail", "lose"):
+        if write.event != "lose" and (call["state"] not in BEGUN or write.event not in ("retry", "fail")):
             return {}
         if write.lost or write.event == "lose":
             return {"losses": call["losses"] + 1}
@@ -162,7 +161,11 @@ class ReferenceStore(ReferenceAdmission):
         if due_at is not None and due_at <= now:
             return self._stale(write.call_id)
         open_keys = [key for key in asked["requests"] if key not in asked["answers"]]
-        given = {key: value for key, value in write.answers.items() if write.final or key in open_keys}
+        given = {
+            key: value
+            for key, value in write.answers.items()
+            if key in open_keys or (write.final and key not in asked["requests"])
+        }
         answered = {**asked, "answers": {**asked["answers"], **given}}
         client = call["client"] if write.client is None else write.client
         if write.final or all(key in answered["answers"] for key in asked["requests"]):
@@ -254,7 +257,7 @@ class ReferenceStore(ReferenceAdmission):
         if call["remote_task"] is not None:
             self._step(call, "retry", "holdfast", now, **_again(call, over=False))
         elif not call["retry_safe"]:
-            self._step(call, "lose", "holdfast", now, losses=losses)
+            self._step(call, "lose", "holdfast", now, losses=losses, note=ANY)
         elif losses < max_losses:
             self._step(call, "retry", "holdfast", now, losses=losses, **_again(call, over=True))
         else:

@@ -102,6 +102,7 @@ def calls(draw: st.DrawFn) -> Fields:
         "client_call_id": draw(st.sampled_from((None, None, "c1", "c2"))),
         "retry_safe": draw(st.booleans()),
         "deadline_s": draw(st.sampled_from((None, None, 30.0, HOUR))),
+        "line": draw(st.sampled_from((None, None, "1", "2"))),
     }
 
 
@@ -141,7 +142,7 @@ class StoreMachine(RuleBasedStateMachine):
     def something_is_there(self, asked: list[Fields], data: st.DataObject) -> None:
         """A call in every state that anything leaves, so that every rule has something to do."""
         for event, each in zip(("admit", "start", "park", "start", "start"), asked, strict=True):
-            self._admit(each, event, data, None)
+            self._admit(each | {"line": None}, event, data, None)
         self._commit(*(Move(id_, Event.LOSE, "engine", 1, lost=True) for id_ in self.model.ids("running")[1:2]))
         for id_ in self.model.ids("running")[1:]:
             self._move(id_, "ask", 0, round=Round(1, **data.draw(rounds)))
@@ -177,6 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         carried = data.draw(st.sampled_from((None, None, Round(0, answers={"name": "Zoë"}))))
         write = Admit(self._new(asked), Event(event), dedupe=dedupe, round=carried, note=data.draw(notes))
         write = replace(write, waited_s=data.draw(st.sampled_from((0.0, 0.0, 0.25, 2.0))))
+        write = replace(write, may_wait=data.draw(st.sampled_from((True, True, True, False))))
         if event == "start":
             write = replace(write, lease=data.draw(leases))
         if event == "park":
@@ -251,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
     @when_there_is_one("waiting_for_input")
     def answer(self, call_id: str, keys: set[str], final: bool, late: int, client: Fields | None) -> None:
         number = self.model.calls[call_id]["round"]["number"] + late
-        self._commit(Answer(call_id, number, "ann", dict.fromkeys(sorted(keys), "yes"), final, client))
+        self._commit(Answer(call_id, number, "ann", dict.fromkeys(sorted(keys), f"yes, {final}"), final, client))
 
     @rule(call_id=in_state("running"), task=st.sampled_from(("t1", "t2")), off=st.sampled_from((0, 0, -1)))
     @when_there_is_one("running")
@@ -392,6 +394,7 @@ class StoreMachine(RuleBasedStateMachine):
             if bad in writes:
                 assert isinstance(result, ValueError), result
             else:
+                assert not isinstance(result, Exception), result
                 self._compare(writes, result)
 
     @rule(call_id=in_state(), lease=leases, data=st.data())

@@ -629,6 +629,16 @@ async def test_renewing_extends_the_leases_of_that_owner_alone(store: Store, clo
     assert await store.get_call(other.id) == other
 
 
+async def test_a_move_of_what_nobody_holds_spares_what_somebody_was_given(store: Store) -> None:
+    call = await admitted(store, event=Event.ADMIT)
+    await one(store, Mark(call.id, handled=True))
+    withdrawal = Move(call.id, Event.CANCEL, "local", call.fence, WITHDRAWN, unhandled=True)
+    stale = await one(store, withdrawal)
+    assert isinstance(stale, Stale)
+    assert stale.call.state is State.QUEUED
+    assert isinstance(await one(store, replace(withdrawal, unhandled=False)), Moved)
+
+
 async def test_marks_are_set_and_never_unset(store: Store) -> None:
     call = await settled(store)
     await one(store, Mark(call.id, delivered=True))

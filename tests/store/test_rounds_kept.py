@@ -107,6 +107,12 @@ async def test_final_answers_are_kept_as_they_came(store: Store) -> None:
     assert (call.state, call.round.answers) == (State.QUEUED, {"size": NAME})
 
 
+async def test_final_answers_leave_what_is_answered_already(store: Store) -> None:
+    call = await answered(store, await asked(store), {"name": NAME})
+    call = await answered(store, call, {"name": AGE, "age": AGE, "size": NAME}, final=True)
+    assert (call.state, call.round.answers) == (State.QUEUED, {"name": NAME, "age": AGE, "size": NAME})
+
+
 async def test_a_round_is_answered_once(store: Store) -> None:
     call = await answered(store, await asked(store), {}, final=True)
     assert await one(store, Answer(call.id, 1, "local", {"name": NAME}, final=True)) == Stale(call)

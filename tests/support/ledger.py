@@ -50,6 +50,22 @@ class Ledger:
     def done(self, effect: str) -> None:
         self.write({"line": "done", "effect": effect, "at": time.time()})
 
+    def overlaps(self, tool: str, by: str | None = None) -> list[tuple[Effect, Effect]]:
+        """Pairs of effects of `tool`, with the same argument `by`, of which one began before the other was done."""
+        effects = {effect.id: effect for effect in self.effects(tool)}
+        under_way: dict[str, Effect] = {}
+        found = []
+        for text in self.path.read_text().splitlines():
+            line = json.loads(text)
+            effect = effects.get(line["effect"])
+            if effect is None or line["line"] == "done":
+                under_way.pop(line["effect"], None)
+                continue
+            alike = [e for e in under_way.values() if by is None or e.arguments.get(by) == effect.arguments.get(by)]
+            found.extend((earlier, effect) for earlier in alike if earlier.pid == effect.pid)
+            under_way[effect.id] = effect
+        return found
+
     def effects(self, tool: str | None = None) -> list[Effect]:
         """Every effect begun so far, oldest first; of one `tool` where it is named. A missing file has none."""
         if not self.path.exists():

@@ -145,3 +145,30 @@ def test_the_budget_is_used_up_and_says_so(gate: Gate) -> None:
     assert not gate.may_retry()
     assert "retry budget of 'ledger' is used up (10% of what it answers and 2 per second)" in gate.why_no_retry
     assert gate.status.retries_left == 0
+
+
+def test_who_waits_for_its_turn_keeps_nobody_from_a_place_and_is_bounded_apart(gate: Gate) -> None:
+    assert [gate.may_line_up(f"call-{number}") for number in range(3)] == [True, True, False]
+    assert isinstance(gate.ask("other"), Place)
+    assert (gate.status.queued, gate.status.in_line) == (0, 2)
+    assert gate.lines_full.cause == "overloaded"
+    gate.leave_line("call-0")
+    assert gate.may_line_up("call-3")
+
+
+def test_who_waited_for_its_turn_then_waits_for_a_place_like_others(gate: Gate) -> None:
+    first, _ = entered(gate), entered(gate)
+    gate.line_up("next")
+    assert isinstance(gate.wait("next"), Waits)
+    assert (gate.status.queued, gate.status.in_line) == (1, 0)
+    first.leave(Answered())
+    assert gate.begin("next") is not None
+    assert (gate.status.queued, gate.status.in_line) == (0, 0)
+
+
+def test_an_admitted_call_waits_for_its_turn_whatever_the_bound(gate: Gate) -> None:
+    for number in range(5):
+        gate.line_up(f"call-{number}")
+    assert gate.status.in_line == 5
+    gate.forget("call-0")
+    assert gate.status.in_line == 4

@@ -24,6 +24,7 @@ from holdfast_store.model.values import (
 )
 from holdfast_tools.catalog import Tool
 from holdfast_tools.downstream.gate import TurnedAway
+from holdfast_tools.ordering import line_of
 from holdfast_tools.request import CallRequest
 
 KEY_LENGTH = 255
@@ -71,6 +72,13 @@ def run_of(request: CallRequest, call_id: str) -> str:
 def new_call(request: CallRequest, tool: Tool, key: str | None, fingerprint: str, decision: Decision) -> NewCall:
     """The call as it is to be admitted."""
     call_id = new_id()
+    line = line_of(
+        tool.settings.order,
+        tenant=request.principal.tenant,
+        downstream=tool.downstream,
+        tool=tool.original_name,
+        arguments=request.arguments,
+    )
     return NewCall(
         id=call_id,
         tenant=request.principal.tenant,
@@ -91,6 +99,7 @@ def new_call(request: CallRequest, tool: Tool, key: str | None, fingerprint: str
         rules=decision.rules,
         deadline_s=deadline_s(request, tool),
         client=request.client.to_json() or None,
+        line=line,
     )
 
 

@@ -153,7 +153,7 @@ class Attempts:
 
         Nothing is dispatched that could not be sent before the call's deadline.
         """
-        send_by = _send_by(call)
+        send_by = _send_by(call, held)
         give_up = min(send_by, anyio.current_time() + self.settings.unreachable_s)
         attempt: Attempt = NotSent(f"{call.tool} was given up before it was sent")
         pause_s = self.settings.first_backoff_s
@@ -166,6 +166,8 @@ class Attempts:
                     return NotSent(f"{call.tool} is defined differently than when the call was allowed")
                 if held.place is not None and not held.place.may_send:
                     return NotSent(downstream.gate.why_shut)
+                if anyio.current_time() >= send_by:
+                    return NotSent(f"the deadline of {call.tool} passed before it could be sent", overdue=True)
                 held.dispatch = self._begin(downstream, call, tool, held)
             attempt = await _answer(held.dispatch, tool, held, send_by)
             if not isinstance(attempt, NotSent) or anyio.current_time() + pause_s > give_up:
@@ -212,13 +214,14 @@ class Attempts:
         return held.questions
 
 
-def _send_by(call: Call) -> float:
+def _send_by(call: Call, held: UnderWay) -> float:
     """When the request of a call that was just claimed must have been sent: by its deadline, on the loop's clock.
 
-    The store's clock says how much was left at the claim; no other clock is compared with it.
+    The store's clock says how much was left at the claim; no other clock is compared with it. However long the commit
+    took, what is left counts from when it was asked for.
     """
     left_s = math.inf if call.deadline_at is None else call.deadline_at - call.updated_at
-    return anyio.current_time() + left_s
+    return held.claim_asked_at + left_s
 
 
 async def _answer(dispatch: Dispatch, tool: Tool, held: UnderWay, send_by: float) -> Attempt:

@@ -49,7 +49,7 @@ from holdfast_tools.admission import (
 from holdfast_tools.catalog import Catalog, Tool
 from holdfast_tools.client import SILENT, ClientProfile
 from holdfast_tools.conditional import alternatives
-from holdfast_tools.downstream.attempt import Lost, NotSent
+from holdfast_tools.downstream.attempt import Answered, NotSent
 from holdfast_tools.downstream.dispatch import Dispatch
 from holdfast_tools.downstream.gate import Place, TurnedAway, Waits
 from holdfast_tools.downstream.owner import Downstream
@@ -127,7 +127,7 @@ class Gateway:
         decision = self._policy.decide(subject_of(tool, request.principal, request.arguments))
         call = new_call(request, tool, key, fingerprint, decision)
         if self._may_run_unrecorded(request, tool, decision, call):
-            reply = await self._read(request, tool, call)
+            reply = await self._read(request, tool, call, decision)
             if reply is not None:
                 return reply
         return await self._admit(request, tool, call, decision)
@@ -252,6 +252,7 @@ class Gateway:
             and tool.annotations.read_only
             and call.key is None
             and not settings.journal_strict
+            and settings.order is None
             and settings.max_attempts == 1
             and settings.timeout_s is None
             and call.deadline_s is None
@@ -259,15 +260,17 @@ class Gateway:
             and not downstream.asks_within(request.client)
         )
 
-    async def _read(self, request: CallRequest, tool: Tool, call: NewCall) -> Reply | None:
-        """Dispatch at once; None where there was no place, or no answer came, and the durable path must take over."""
+    async def _read(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Reply | None:
+        """Dispatch at once; None where there was no place, or nothing was sent, and the durable path must take over."""
         place = self._downstreams[tool.downstream].gate.take()
         if place is None:
             return None
         with self._waiters.hearing(call.id, request.listener):
-            return await self._read_at_once(request, tool, call, place)
+            return await self._read_at_once(request, tool, call, decision, place)
 
-    async def _read_at_once(self, request: CallRequest, tool: Tool, call: NewCall, place: Place) -> Reply | None:
+    async def _read_at_once(
+        self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision, place: Place
+    ) -> Reply | None:
         began = time.monotonic()
         meta = {"traceparent": call.traceparent} if call.traceparent else {}
         downstream = self._downstreams[tool.downstream]
@@ -294,12 +297,16 @@ class Gateway:
             return await self._record_open(request, tool, call, place, dispatch)
         attempt = dispatch.outcome.result()
         self._runner.leave(place, attempt)
-        if isinstance(attempt, NotSent) or (isinstance(attempt, Lost) and downstream.gate.may_retry()):
+        if isinstance(attempt, NotSent):
             return None
-        if isinstance(attempt, Lost):
-            outcome = failure(f"{attempt.reason}; {downstream.gate.why_no_retry}")
-        else:
+        if isinstance(attempt, Answered):
             outcome = checked(tool, outcome_of(attempt))
+        elif not downstream.gate.may_retry():
+            outcome = failure(f"{attempt.reason}; {downstream.gate.why_no_retry}")
+        elif isinstance(entry := self._entry(tool, call, decision), TurnedAway):
+            outcome = failure(f"{attempt.reason}; it was not tried again: {entry.reason}")
+        else:
+            return await self._admit(request, tool, call, decision, entry)
         took_s = time.monotonic() - began
         self._store.commit_soon((Record(call, outcome, took_s),))
         return Reply(recorded(call, outcome, took_s))
@@ -317,8 +324,16 @@ class Gateway:
                 return Reply(admitted.call)
             return Reply(await self._inline(request, tool, admitted.call, future))
 
-    async def _admit(self, request: CallRequest, tool: Tool, call: NewCall, decision: Decision) -> Reply:
-        entry = self._entry(tool, call, decision)
+    async def _admit(
+        self,
+        request: CallRequest,
+        tool: Tool,
+        call: NewCall,
+        decision: Decision,
+        entry: Place | Waits | TurnedAway | None = None,
+    ) -> Reply:
+        """Take the call in, by the `entry` that it was given, where it was, and answer."""
+        entry = entry or self._entry(tool, call, decision)
         if isinstance(entry, TurnedAway) and not repeats_may_join(tool, call):
             raise turned_away(tool, entry)
         write = self._admission(request, tool, call, decision, entry)
@@ -326,8 +341,9 @@ class Gateway:
             result = await self._runner.admit(write, tool, entry if isinstance(entry, Place) else None)
             if isinstance(result, Accepted):
                 return Reply(await self._inline(request, tool, result.call, future))
-        if isinstance(entry, TurnedAway) and isinstance(result, Stale):
-            raise turned_away(tool, entry)
+        if isinstance(result, Stale):
+            why = entry if isinstance(entry, TurnedAway) else self._downstreams[tool.downstream].gate.lines_full
+            raise turned_away(tool, why)
         reply = await self._answered_by_another(request, tool, call, result)
         if reply.joined and was_detached(reply.call):
             return await self._admit(request, tool, call, decision)
@@ -353,7 +369,11 @@ class Gateway:
         waited_s = max(0.0, time.monotonic() - request.asked_at)
         waits_for = entry.reason if isinstance(entry, Waits) else None
         write = admission(request, tool, call, decision, lease, waited_s, waits_for)
-        return replace(write, joins_only=True) if isinstance(entry, TurnedAway) else write
+        if isinstance(entry, TurnedAway):
+            return replace(write, joins_only=True)
+        if call.line is None or entry is None:
+            return write
+        return replace(write, may_wait=self._downstreams[tool.downstream].gate.may_line_up(call.id))
 
     async def _answered_by_another(self, request: CallRequest, tool: Tool, call: NewCall, result: WriteResult) -> Reply:
         match result:
@@ -395,6 +415,8 @@ class Gateway:
             return call
         try:
             done, _ = await asyncio.wait((future,), timeout=self._inline_wait_s(request, tool))
+            if not done:
+                await self._runner.until_withdrawn_or_kept(call.id)
         except asyncio.CancelledError:
             if call.key is None:
                 self._runner.withdraw_detached(call.id)

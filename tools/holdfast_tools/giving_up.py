@@ -1,5 +1,6 @@
 """Giving calls up as far as that is honest: withdrawn, put back, or left without an answer to what was asked."""
 
+import asyncio
 import logging
 
 from holdfast_store.contract import Answer, Mark, Move, Moved, Note, Stale, Store
@@ -24,6 +25,7 @@ class GivingUp:
         self._waiters = waiters
         self._steps = steps
         self._slots = slots
+        self._withdrawing: dict[str, asyncio.Future[None]] = {}
 
     async def cancel(self, call: Call, actor: str) -> Call:
         """Withdraw `call` as far as that is honest, and return it as it then stands."""
@@ -59,15 +61,30 @@ class GivingUp:
 
     async def withdraw_detached(self, call_id: str) -> None:
         """Cancel a call that nobody can ask for any more: never claimed, without key, handle and waiting client."""
-        if self._waiters.waited_for(call_id):
+        if self._waiters.waited_for(call_id) or call_id in self._withdrawing:
             return
+        over = self._withdrawing[call_id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._withdraw_unheld(call_id)
+        finally:
+            del self._withdrawing[call_id]
+            over.set_result(None)
+
+    async def until_withdrawn_or_kept(self, call_id: str) -> None:
+        """Wait while it is being decided whether a detached call is withdrawn: who joined it may not hear of it yet."""
+        over = self._withdrawing.get(call_id)
+        if over is not None:
+            await asyncio.wait((over,))
+
+    async def _withdraw_unheld(self, call_id: str) -> None:
         seen = await self._steps.commit(Mark(call_id))  # unlike a read it comes after all that is being committed now
         call = seen.call if isinstance(seen, Moved) else None
         if call is None or call.state is not State.QUEUED or call.fence or call.key is not None:
             return
-        if call.handled or call.approval_id is not None:  # what was parked was answered with a handle
+        if call.approval_id is not None or self._waiters.waited_for(call_id):  # what was parked was given a handle
             return
-        await self._steps.take(Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=detached()))
+        withdrawn = Move(call_id, Event.CANCEL, call.principal, call.fence, outcome=detached(), unhandled=True)
+        await self._steps.take(withdrawn)
 
     async def put_back(self, call_id: str, held: UnderWay) -> None:
         """Queue a claimed call again that was not sent. Tried once; else the next engine has to take it for lost."""

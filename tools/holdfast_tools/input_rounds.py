@@ -10,7 +10,7 @@ from holdfast_tools.catalog import Tool
 from holdfast_tools.request import CallRequest
 from holdfast_tools.rounds import Ask, InvalidRequestState, Seal, Unanswered
 from holdfast_tools.runner import Runner
-from holdfast_tools.steps import ENGINE
+from holdfast_tools.steps import ENGINE, Steps
 from holdfast_tools.waiters import Waiters
 
 
@@ -22,6 +22,7 @@ class InputRounds:
         self._runner = runner
         self._waiters = waiters
         self._seal = seal
+        self._steps = Steps(store, waiters)
 
     def request_state(self, call: Call) -> str:
         """What a client of the stateless era sends back with its answers to the open round of `call`."""
@@ -78,8 +79,8 @@ class InputRounds:
     async def put_to_client(self, call: Call, ask: Ask, within_s: float | None = None) -> Call | None:
         """Ask the client that waits what the downstream asked; None where nothing more can come of that.
 
-        Where the client refuses, the call ends: the downstream gets no answer. After `within_s` the question is taken
-        back from this client, and stays open.
+        Where the client refuses, the call ends: the downstream gets no answer. What the client answered is kept,
+        whatever trouble the store is in. After `within_s` the question is taken back from this client, and stays open.
         """
         if call.round is None:
             return None
@@ -91,8 +92,8 @@ class InputRounds:
             return await self._runner.fail_unanswered(call, str(refused))
         if answers is None:
             return None
-        (result,) = await self._store.commit((Answer(call.id, call.round.number, call.principal, answers),))
-        return self._moved_on(result)
+        given = Answer(call.id, call.round.number, call.principal, answers)
+        return self._moved_on(await self._steps.commit(given))
 
     async def _went_on_by_itself(self, call: Call, number: int) -> bool:
         """Whether the downstream asked nothing in that round and Holdfast called again without the client's request."""

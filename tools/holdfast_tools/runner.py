@@ -159,8 +159,10 @@ class Runner:
     def count_in(self, call: Call) -> None:
         """An earlier engine left `call` in the queue: it stands before all newcomers."""
         downstream = self._downstreams.get(call.downstream)
-        if downstream is not None:
+        if downstream is not None and call.ticket is None:
             downstream.gate.wait(call.id)
+        elif downstream is not None:
+            downstream.gate.line_up(call.id)
 
     def leave(self, place: Place, attempt: Attempt | None) -> None:
         """Give back the place of an attempt that was no stored call's, as of `Place.leave`."""
@@ -209,6 +211,10 @@ class Runner:
         """Cancel a call that nobody can ask for any more: never claimed, without key, handle and waiting client."""
         self._group.start_soon(self._giving_up.withdraw_detached, call_id)
 
+    async def until_withdrawn_or_kept(self, call_id: str) -> None:
+        """Wait while it is being decided whether a detached call is withdrawn: who joined it may not hear of it yet."""
+        await self._giving_up.until_withdrawn_or_kept(call_id)
+
     @property
     def _group(self) -> TaskGroup:
         if self._tasks is None:
@@ -235,9 +241,12 @@ class Runner:
         if not isinstance(result, Accepted):
             self._forget(write.call)
             self._slots.drop(write.call.id, held)
-        elif held is not None:
+        elif held is not None and result.call.state is State.RUNNING:
+            self._wait_in_line(result)
             await self._execute(result.call, tool, held)
         else:
+            self._slots.drop(write.call.id, held)
+            self._wait_in_line(result)
             if detached:
                 await self._giving_up.withdraw_detached(result.call.id)
             self._queued.set()
@@ -248,9 +257,22 @@ class Runner:
         if downstream is not None:
             downstream.gate.forget(call.id)
 
+    def _wait_in_line(self, admitted: Accepted) -> None:
+        """Count a call of a line as waiting for its turn, where it has to."""
+        call = admitted.call
+        downstream = self._downstreams.get(call.downstream)
+        if downstream is None or call.line is None:
+            return
+        if admitted.behind is not None:
+            downstream.gate.line_up(call.id)
+        else:
+            downstream.gate.leave_line(call.id)
+
     def _left_the_queue(self, call: Call) -> None:
         if call.state is not State.QUEUED:
             self._forget(call)
+        if call.line is not None and call.ticket is None:  # the next of its line may start
+            self._queued.set()
 
     def _note_wait(self, call: Call, why: Waits | TurnedAway | None) -> None:
         """Have the journal say what an admitted call waits for; it need not be on disk before anything else is."""
@@ -260,7 +282,7 @@ class Runner:
 
     async def _start_queued(self, call: Call, held: UnderWay) -> None:
         try:
-            claimed = await self._claim(call)
+            claimed = await self._claim(call, held)
         except BaseException:
             self._slots.release(call.id)
             raise
@@ -270,11 +292,12 @@ class Runner:
             return
         await self._execute(*claimed, held)
 
-    async def _claim(self, call: Call) -> tuple[Call, Tool] | None:
+    async def _claim(self, call: Call, held: UnderWay) -> tuple[Call, Tool] | None:
         """Bring a queued call to `running`, or end it; None where there is nothing to run (any more)."""
         tool = await self._claims.runnable(call)
         if tool is None or self._slots.closed:
             return None
+        held.claim_asked_at = anyio.current_time()
         claimed = await self._claims.claim(call)
         return None if claimed is None else (claimed, tool)
 

@@ -34,6 +34,13 @@ class RunnerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """Calls run one at a time: those with the same value at the JSON pointer `by`, or, where it is None, all."""
+
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolSettings:
     """The settings of one tool. None means: by the tool's effective annotations, or the gateway's default."""
 
@@ -52,6 +59,7 @@ class ToolSettings:
     check_output: bool = True  # results are held against the tool's output schema
     journal_strict: bool = False  # even a read is journaled before it is sent
     task: TaskUse = "auto"
+    order: Order | None = None  # which calls run one after the other; None: none have to
 
 
 @dataclass(frozen=True, slots=True)

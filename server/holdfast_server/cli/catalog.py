@@ -45,6 +45,7 @@ def tool_payload(config: Config, tool: Tool) -> Json:
         "annotations": annotations_payload(tool.annotations),
         "by_default": usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits),
         "misfits": list(tool.misfits),
+        "order": None if tool.settings.order is None else {"by": tool.settings.order.by},
         "needs": list(tool.needs),
         "definition_sha256": tool.digest,
     }
@@ -56,8 +57,16 @@ def tool_table(config: Config, tools: Sequence[Tool]) -> str:
     rows = []
     for tool in tools:
         fate = usual_fate(config, tool.canonical, tool.downstream, tool.annotations, tool.misfits)
-        rows.append((tool.name, annotation_words(tool.annotations), fate_words(fate)))
+        rows.append((tool.name, annotation_words(tool.annotations), fate_words(fate) + order_words(tool)))
     return table(columns, rows)
+
+
+def order_words(tool: Tool) -> str:
+    """Which calls of the tool run one after the other, as an addition to what happens to a call."""
+    order = tool.settings.order
+    if order is None:
+        return ""
+    return "; one at a time" if order.by is None else f"; one at a time for each {order.by}"
 
 
 def annotations_payload(annotations: Annotations) -> Json:

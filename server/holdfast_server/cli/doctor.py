@@ -26,6 +26,7 @@ from holdfast_store.model.errors import HoldfastError
 from holdfast_store.model.values import Json
 from holdfast_store.open import store_path
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
+from holdfast_tools.ordering import leads_nowhere
 
 
 def doctor(path: Path, as_json: bool) -> Exit:
@@ -150,8 +151,11 @@ def _gate(downstream: dict[str, Any]) -> Iterator[Finding]:
         )
     busy = f"{downstream['under_way']} of {downstream['max_concurrency']} places taken"
     queue = f"{downstream['queued']} of {downstream['max_queue']} queued"
+    in_line = downstream.get("in_line", 0)  # an engine of an earlier version knows of none
+    if in_line:
+        queue += f", {in_line} of {downstream['max_queue']} in line behind others"
     retries = f"{downstream['retries_left']} retries left"
-    is_full = downstream["queued"] >= max(1, downstream["max_queue"])
+    is_full = max(downstream["queued"], in_line) >= max(1, downstream["max_queue"])
     level = Level.WARNING if is_full or not downstream["retries_left"] else Level.OK
     yield Finding(level, about, f"{busy}, {queue}, {retries}")
 
@@ -188,6 +192,13 @@ def _catalog(config: Config, *, living: bool) -> Iterator[Finding]:
                 Level.WARNING,
                 f"tool {tool.name}",
                 f"rule {rule} does not fit its schema, so every call asks; correct its `when`",
+            )
+        if tool.settings.order is not None and leads_nowhere(tool.settings.order, tool.definition["inputSchema"]):
+            yield Finding(
+                Level.WARNING,
+                f"tool {tool.name}",
+                f"its schema names no argument at {tool.settings.order.by}, so all its calls run one after the other; "
+                "correct `order`",
             )
         if tool.output_problem is not None:
             yield Finding(

@@ -38,6 +38,7 @@ EVENT_WORDS: Mapping[Event, str] = {
 
 NOTE_WORDS: Mapping[str, str] = {
     "waits_for_a_place": "waits for a free place at its server",
+    "next_in_line": "its turn in its line has come",
     "breaker_open": "waits: its server is left alone for a while",
     "breaker_probe": "goes first, as a probe of its server",
 }

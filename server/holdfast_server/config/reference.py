@@ -110,6 +110,39 @@ One server in trouble must not be the trouble of others, nor be kept in it by ca
 `holdfast doctor` shows all three for each server, `holdfast calls show` what a call waited for.
 """
 
+ORDER = """\
+### Calls in order
+
+Calls of a tool run beside each other, unless its `order` says that they form lines. A line runs its calls one at a
+time, in the order in which they were queued: when they were asked for, or, where people decide, when they were
+approved. What is parked keeps nobody waiting.
+
+```yaml
+tools:
+  ledger__append: {order: on}                  # all calls of the tool, one after the other
+  crm__update_contact:
+    order: {by: /contact_id}                   # calls for the same contact, one after the other
+  crm__update_*: {deadline: 5m}                # who waits longer than that is not sent any more
+```
+
+A line is a tenant's: what the pointer leads to is compared within one tool of one server and one tenant, as JSON, so
+`1` and `"1"` differ, and so do `1` and `1.0`. Calls without a value there, or with null, form a line of their own.
+Where the tool's schema names no such argument `holdfast doctor` warns, because then all its calls do.
+
+- A call holds its line until it has ended, also while it pauses between attempts, waits for input, or is a task of
+  its server. A call **in doubt** does not: nobody knows when that ends, and its effect may still come beside the next
+  call's. When an admin has it tried again, it joins the end of the line.
+- Who waits for its turn takes no place at its server. At most `max_queue` new calls wait so; one more that would have
+  to is turned away, and calls of other lines are not.
+- A repeat is answered by the call that it repeats, wherever that stands. `deadline` and `execute_within` go on while a
+  call waits; one that runs out says for which call it waited.
+- Reads in order are stored before they are sent, as with `journal: strict`.
+- A changed `order` counts from the next call on: who waits stays in its line.
+
+The order is kept by the store, in the commit that claims a call: an engine that is killed loses nobody's place.
+`holdfast tools` shows which tools have an order, `holdfast calls show` for whom a call waited, and how long.
+"""
+
 TRUST = """\
 ## Trust in annotations
 
@@ -182,6 +215,8 @@ def page() -> str:
             parts.append(_foreign())
             parts.append(ISOLATION)
             parts.append(_overload())
+        if shape.place == "tools.GLOB.order":
+            parts.append(ORDER)
         if shape.place == "tools.GLOB.retries":
             parts.append(TRUST.replace("HINTS", ", ".join(f"`{hint}`" for hint in HINTS)))
     return "\n".join((*parts, RELOADING))

@@ -3,6 +3,7 @@
 `docs/configuration.md` is printed from these models; `sections.py` reads a file through them.
 """
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -37,6 +38,8 @@ DEFAULT_MAX_ARGUMENTS_BYTES = 1024 * 1024
 DEFAULT_MAX_RESULT_BYTES = 512 * 1024  # MCP clients over HTTP refuse messages of 1 MiB
 SMALLEST_MAX_RESULT_BYTES = 8 * 1024  # holds a preview
 
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+
 _TERMS = ApprovalTerms()
 _RETENTION = Retention()
 _TOOL = ToolSettings()
@@ -62,6 +65,26 @@ def _on_or_off(value: Any) -> str:
 
 def _journal(value: Any) -> str:
     return _choice(value, ("auto", "strict"))
+
+
+def _order(value: Any) -> Any:
+    """`off` is None and `on` orders by nothing; a mapping says by what."""
+    if isinstance(value, dict) and value:
+        return value
+    if isinstance(value, dict) or not (isinstance(value, bool) or value in ("on", "off")):
+        raise refusal(f"expected on, off or {{by: POINTER}}, found {words_for(value)}", "write one of them")
+    return OrderShape() if _on_or_off(value) == "on" else None
+
+
+def _pointer(value: Any) -> Any:
+    """A JSON pointer to an argument (RFC 6901, section 3)."""
+    if not isinstance(value, str):
+        raise refusal(f"expected a JSON pointer such as /contact_id, found {words_for(value)}", "write one")
+    if _POINTER.fullmatch(value):
+        return value
+    path = value if value.startswith("/") else f"/{value}"
+    mend = f"write {path}" if _POINTER.fullmatch(path) else "write ~0 for ~, and ~1 for a / within a name"
+    raise refusal(f"expected a JSON pointer such as /contact_id, found {words_for(value)}", mend)
 
 
 def _preset(value: Any) -> Preset:
@@ -176,7 +199,8 @@ class ServerShape(Shape):
         default=DEFAULT_MAX_QUEUE,
         ge=0,
         le=MOST_QUEUED,
-        description="How many new calls may wait in the queue. More are turned away, and told when to come back.",
+        description="How many new calls may wait in the queue, and as many for their turn where calls have an `order`. "
+        "More are turned away, and told when to come back.",
     )
 
 
@@ -290,6 +314,20 @@ class AnnotationsShape(Shape):
     )
 
 
+class OrderShape(Shape):
+    """Which calls of a tool run one after the other. `order: on` needs no mapping."""
+
+    title = "The order of a tool's calls"
+    place = "tools.GLOB.order"
+
+    by: Annotated[Text | None, BeforeValidator(_pointer)] = Field(
+        default=None,
+        json_schema_extra={"shown": "required"},
+        description="A JSON pointer into the arguments, such as `/contact_id`: calls with the same value there run one "
+        "after the other, calls with different values beside each other.",
+    )
+
+
 class ToolShape(Shape):
     """Settings of the tools whose `server__tool` name fits a glob."""
 
@@ -361,6 +399,12 @@ class ToolShape(Shape):
         "`inline_wait` or is parked, `always` at once, `never` a handle in words instead; `required` is `always`, and "
         "refuses clients without tasks. Towards a server of 2025-11-25 whose tool can be called as a task, writes are "
         "called so, because a task can be found again when its answer is lost; with `never` only those that must be.",
+    )
+    order: Annotated[OrderShape | None, BeforeValidator(_order)] = Field(
+        default=None,
+        json_schema_extra={"shown": "`off`"},
+        description="`on` runs the tool's calls one at a time, in the order in which they were asked for or approved; "
+        "`{by: POINTER}` only those with the same value there. See below.",
     )
 
 
@@ -456,6 +500,7 @@ SHAPES: tuple[type[Shape], ...] = (
     GatewayShape,
     ServerShape,
     ToolShape,
+    OrderShape,
     AnnotationsShape,
     RetriesShape,
     RuleShape,

@@ -9,8 +9,8 @@ from holdfast_server.config.document import Document
 from holdfast_server.config.problems import Findings, nearest, suggestion
 from holdfast_server.config.quantities import words_for
 from holdfast_server.config.sections import Sections
-from holdfast_server.config.shape import AnnotationsShape, ToolShape
-from holdfast_tools.settings import ToolPattern
+from holdfast_server.config.shape import AnnotationsShape, OrderShape, ToolShape
+from holdfast_tools.settings import Order, ToolPattern
 
 OWN_TOOLS = "holdfast__"
 
@@ -56,8 +56,13 @@ def _fields(shape: ToolShape) -> dict[str, Any]:
         "check_output": ("check_output", shape.check_output == "on"),
         "journal": ("journal_strict", shape.journal == "strict"),
         "task": ("task", shape.task),
+        "order": ("order", _order(shape.order)),
     }
     return {name: value for key, (name, value) in named.items() if key in shape.model_fields_set}
+
+
+def _order(shape: OrderShape | None) -> Order | None:
+    return None if shape is None else Order(shape.by)
 
 
 def _check_chosen_name(glob: str, name: str, line: int, findings: Findings) -> None:

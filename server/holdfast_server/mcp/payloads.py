@@ -31,6 +31,8 @@ def call_payload(call: Call) -> Json:
             "note": call.note,
             "approval_id": call.approval_id,
             "resumes": call.resumes,
+            "line": call.line,
+            "ticket": call.ticket,
             "cancel_requested": call.cancel_requested,
             "delivered": call.delivered,
             "created_at": iso(call.created_at),

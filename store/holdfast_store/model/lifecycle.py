@@ -104,6 +104,10 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 TERMINAL: frozenset[State] = frozenset(State) - {row.source for row in TRANSITIONS if row.source is not None}
 
+IN_LINE: frozenset[State] = frozenset({State.QUEUED, State.RUNNING, State.WAITING_FOR_INPUT})
+"""Where a call of a line stands in it: no other call of the line starts before it. Neither what is parked nor what is
+in doubt does, since nobody knows how long that lasts."""
+
 _BY_EDGE = {(row.event, row.source): row for row in TRANSITIONS}
 
 

@@ -118,7 +118,8 @@ class NewCall:
     tool's pinned definition. `fingerprint` is the SHA-256 of the canonical requested arguments. `retry_safe` says
     that an attempt whose answer is lost may be sent again. `requesters` are the principals that may not approve it.
     `traceparent` is the caller's, handed on to the downstream. `deadline_s` counts from admission. `client` is what
-    the calling client said of itself; a downstream is told the same, however much later the call is sent.
+    the calling client said of itself; a downstream is told the same, however much later the call is sent. Calls of the
+    same `line` run one at a time, in the order in which they joined it; None for a call that may run beside any other.
     """
 
     id: str
@@ -141,6 +142,7 @@ class NewCall:
     resumes: str | None = None
     deadline_s: float | None = None
     client: Json | None = None
+    line: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,7 @@ class Call(NewCall):
     `delivered`: the outcome was written to the client before any cancel was seen. `handled`: the client was given
     the call's id. `note` says to people what is waited for. `round` is the last round of input; answered in full
     wherever the state is not `waiting_for_input`. `remote_task` is what the downstream made of the current attempt.
+    `ticket` orders the calls that stand in the same line; the lowest is next. None where it stands in none.
     """
 
     state: State
@@ -174,6 +177,7 @@ class Call(NewCall):
     note: str | None = None
     round: Round | None = None
     remote_task: RemoteTask | None = None
+    ticket: int | None = None
 
     @property
     def ended(self) -> bool:

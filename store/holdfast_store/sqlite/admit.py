@@ -1,6 +1,7 @@
 """Admit and Record: taking a call in, or finding the call that already answers for it."""
 
 import sqlite3
+from dataclasses import replace
 
 from holdfast_store.contract import (
     Accepted,
@@ -18,6 +19,7 @@ from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition, t
 from holdfast_store.model.values import UNDISPATCHED, Call, NewApproval, NewCall, Outcome, OutcomeKind
 from holdfast_store.sqlite.advance import attach
 from holdfast_store.sqlite.ask import ask, check_decidable
+from holdfast_store.sqlite.lines import Ticket, ticket
 from holdfast_store.sqlite.rows import call_from, new_call_fields, new_call_values, to_json
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction, earliest
@@ -37,9 +39,17 @@ def admit(tx: Transaction, write: Admit) -> AdmitResult:
     """
     row = _entry_row(write)
     answer = _by_key(tx, write.call) or _by_resumption(tx, write.call) or _by_repetition(tx, write)
-    if answer is None and write.joins_only:
+    if answer is not None:
+        return answer
+    if write.joins_only:
         return Stale(None)
-    return answer or Accepted(_insert(tx, write, row))
+    held = ticket(tx, write.call.line, None, row.target)
+    if held.behind is None:
+        return Accepted(_insert(tx, write, row, held))
+    if not write.may_wait:
+        return Stale(None)
+    waiting = replace(write, event=Event.ADMIT, lease=None, detail={**write.detail, "waits_for_call": held.behind})
+    return Accepted(_insert(tx, waiting, _row(Event.ADMIT, None), held), held.behind)
 
 
 def holds_key(call: Call, now: float, retention: Retention) -> bool:
@@ -115,9 +125,9 @@ def _repetition(new: NewCall, dedupe: Dedupe, asked_at: float) -> dict[str, obje
     }
 
 
-def _insert(tx: Transaction, write: Admit, row: Transition) -> Call:
+def _insert(tx: Transaction, write: Admit, row: Transition, held: Ticket) -> Call:
     parked = write.approval
-    call = _new_call(write, row, tx.now)
+    call = _new_call(write, row, tx.now, held)
     if call.outcome is None:
         seq = _insert_open(tx, call, _due_at(call, parked))
     else:
@@ -132,7 +142,7 @@ def _insert(tx: Transaction, write: Admit, row: Transition) -> Call:
     return call
 
 
-def _new_call(write: Admit, row: Transition, now: float) -> Call:
+def _new_call(write: Admit, row: Transition, now: float, held: Ticket) -> Call:
     new, lease, approval = write.call, write.lease, write.approval
     return Call(
         **new_call_fields(new),
@@ -148,6 +158,7 @@ def _new_call(write: Admit, row: Transition, now: float) -> Call:
         approval_id=None if approval is None else approval.id,
         note=write.note,
         round=write.round,
+        ticket=held.number,
     )
 
 
@@ -171,6 +182,7 @@ def _insert_open(tx: Transaction, call: Call, due_at: float | None) -> int:
         call.note,
         int(call.key is not None),
         due_at,
+        call.ticket,
     )
     return _sequence(tx.connection.execute(_INSERT_OPEN, values))
 

@@ -1,4 +1,4 @@
-"""Along one row of the lifecycle table: the guarded update, the journal entry, the end of a pending approval.
+"""Along one row of the lifecycle table: the guarded update, the place in its line, the journal, a pending approval.
 
 The guard is in the update itself (``WHERE state = source AND fence = ?``): where it does not hold, nothing has
 changed and the answer is None. What is written is read off the very value that is answered.
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition
 from holdfast_store.model.values import ApprovalStatus, Call, Json
+from holdfast_store.sqlite.lines import NO_TICKET, Ticket, call_next, take, ticket
 from holdfast_store.sqlite.rows import Found, attached_values, call_from, to_json
 from holdfast_store.sqlite.statements import load
 from holdfast_store.sqlite.transaction import Transaction
@@ -44,15 +45,22 @@ class Step(NamedTuple):
 def advance(tx: Transaction, step: Step) -> Call | None:
     """Take the step; None where the call is not in the row's source, or its fence is another."""
     found, row = step.found, step.row
-    call = _stepped(tx, step)
+    held = NO_TICKET if found.line is None else ticket(tx, found.line, found.ticket, row.target)
+    call = _stepped(tx, step, held)
     if not _update(tx, step, call):
         return None
+    if call.ticket != found.ticket:
+        take(tx, found.seq, call.ticket)
     if not _ATTACHED.isdisjoint(step.changes):
         attach(tx, found.seq, call)
     if row.source is State.WAITING_FOR_APPROVAL:
         _end_pending_approval(tx, found.seq, _ENDED_BY.get(row.event, ApprovalStatus.CANCELLED))
     detail = {**step.detail, "note": call.note} if call.note else step.detail
+    if held.behind is not None:
+        detail = {**detail, "waits_for_call": held.behind}
     tx.append(found.seq, row.event.value, row.target.value, call.fence, step.actor, detail)
+    if found.ticket is not None and call.ticket is None:
+        call_next(tx, found)
     return call
 
 
@@ -61,7 +69,7 @@ def attach(tx: Transaction, seq: int, call: Call) -> None:
     tx.connection.execute(_ATTACH, (*attached_values(call), seq))
 
 
-def _stepped(tx: Transaction, step: Step) -> Call:
+def _stepped(tx: Transaction, step: Step, held: Ticket) -> Call:
     fields: dict[str, object] = {
         "state": step.row.target,
         "updated_at": tx.now,
@@ -71,6 +79,7 @@ def _stepped(tx: Transaction, step: Step) -> Call:
         "lease_owner": None,
         "lease_until": None,
         "note": None,
+        "ticket": held.number,
     }
     fields.update(step.changes)
     return call_from(step.found, **fields)

@@ -7,6 +7,7 @@ from holdfast_store.model.lifecycle import TERMINAL, Event, State, Transition, t
 from holdfast_store.model.values import Json
 from holdfast_store.sqlite.advance import Step, advance
 from holdfast_store.sqlite.ask import ask, check_decidable
+from holdfast_store.sqlite.lines import is_next
 from holdfast_store.sqlite.rounds import for_next_attempt, is_open
 from holdfast_store.sqlite.rows import STATES, Found, call_from
 from holdfast_store.sqlite.statements import load
@@ -25,7 +26,7 @@ def claim(tx: Transaction, write: Claim) -> Moved | Stale:
     """Take the lease of a queued call's next attempt."""
     found = tx.find(write.call_id)
     row = None if found is None else transition(Event.CLAIM, STATES[found.state])
-    if found is None or row is None or not _startable(found, tx.now):
+    if found is None or row is None or not _startable(found, tx.now) or not is_next(tx, found):
         return _stale(found)
     changes = {
         "fence": found.fence + 1,
@@ -48,7 +49,7 @@ def move(tx: Transaction, write: Move) -> Moved | Stale:
         raise ValueError("a round is answered by Answer, which carries the answers")
     found = tx.find(write.call_id)
     row = None if found is None else transition(write.event, STATES[found.state])
-    if found is None or row is None or (write.round_number is not None and not is_open(found, write.round_number)):
+    if found is None or row is None or not _meant(write, found):
         return _stale(found)
     call = advance(tx, _step(tx, write, found, row))
     if call is None:
@@ -56,6 +57,12 @@ def move(tx: Transaction, write: Move) -> Moved | Stale:
     if write.approval is not None:
         ask(tx, found.seq, write.approval)
     return Moved(call)
+
+
+def _meant(write: Move, found: Found) -> bool:
+    """Whether the call stands as the write says it must, besides state and fence."""
+    asks = write.round_number is None or is_open(found, write.round_number)
+    return asks and not (write.unhandled and found.handled)
 
 
 def _stale(found: Found | None) -> Stale:

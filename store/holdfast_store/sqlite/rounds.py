@@ -17,7 +17,8 @@ def answer(tx: Transaction, write: Answer) -> Moved | Stale:
     call = None if found is None else call_from(found)
     if found is None or call is None or call.round is None or not _waits_for(found, write.number, tx.now):
         return Stale(call)
-    given = write.answers if write.final else {k: v for k, v in write.answers.items() if k in call.round.unanswered}
+    missing = call.round.unanswered
+    given = {k: v for k, v in write.answers.items() if k in missing or (write.final and k not in call.round.requests)}
     answered = replace(call.round, answers={**call.round.answers, **given})
     client = call.client if write.client is None else write.client
     if write.final or not answered.unanswered:

@@ -97,6 +97,8 @@ class Found(NamedTuple):
     client: str | None
     round: str | None
     remote_task: str | None
+    line: str | None
+    ticket: int | None
 
 
 def to_json(value: Json | Sequence[Any]) -> str:
@@ -160,6 +162,7 @@ def new_call_values(call: NewCall) -> tuple[object, ...]:
         call.deadline_s,
         to_json(call.arguments),
         None if call.client is None else to_json(call.client),
+        call.line,
     )
 
 

@@ -6,6 +6,7 @@ from holdfast_store.contract import Expire, Recover, Swept
 from holdfast_store.model.lifecycle import Event, State, transition
 from holdfast_store.model.values import Call, Json, Outcome, OutcomeKind
 from holdfast_store.sqlite.advance import Step, advance
+from holdfast_store.sqlite.lines import ahead_of
 from holdfast_store.sqlite.rounds import for_next_attempt
 from holdfast_store.sqlite.rows import STATES, Found, found_from
 from holdfast_store.sqlite.statements import load
@@ -85,9 +86,16 @@ def _sentence(tx: Transaction, found: Found) -> str:
         case State.WAITING_FOR_INPUT:
             return f"{found.downstream} asked for input before it went on, and nobody answered in time."
         case _ if found.execute_by is not None and found.execute_by <= tx.now and not late:
-            return f"It was approved, but could not start within {span(execute_within_s)}, so it was not run."
+            terms_words = f"It was approved, but could not start within {span(execute_within_s)}, so it was not run"
+            return f"{terms_words}{_behind(tx, found)}."
         case _:
-            return "Its deadline passed before it could start."
+            return f"Its deadline passed before it could start{_behind(tx, found)}."
+
+
+def _behind(tx: Transaction, found: Found) -> str:
+    """What kept a queued call from starting, where that was its line."""
+    ahead = ahead_of(tx, found)
+    return "" if ahead is None else f": call {ahead} was before it in its line"
 
 
 def span(seconds: float) -> str:

@@ -3,6 +3,8 @@
 A call needs a place from before it is claimed until its attempt is over. Where none is free it waits in the queue,
 which is the store's own, oldest first; a newcomer never overtakes who waits. Only newcomers are ever turned away: what
 was admitted, approved or begun waits for as long as its deadline lets it.
+
+Who has to wait for its turn in a line of calls needs no place yet, and keeps nobody else from one: it is only counted.
 """
 
 import math
@@ -25,7 +27,7 @@ _WEIGHT_OF_LAST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class GateTerms:
-    """`max_concurrency` attempts under way at once, `max_queue` newcomers waiting for a place."""
+    """`max_concurrency` attempts under way at once; `max_queue` newcomers wait for a place, as many for their turn."""
 
     max_concurrency: int
     max_queue: int
@@ -61,6 +63,7 @@ class GateStatus:
     under_way: int
     max_concurrency: int
     queued: int
+    in_line: int
     max_queue: int
     retries_left: int
 
@@ -111,6 +114,7 @@ class Gate:
         self._breaker = Breaker(terms.breaker)
         self._budget = RetryBudget.full(terms.budget, clock())
         self._waiting: set[str] = set()
+        self._in_line: set[str] = set()
         self._under_way = 0
         self._entered = 0
         self._blamed_to = 0
@@ -155,13 +159,14 @@ class Gate:
         """A place for a call that was admitted before; None where it has to wait. Offer them oldest first."""
         if self.is_full:
             return None
-        self._waiting.discard(call_id)
+        self.forget(call_id)
         return self._enter(self._clock())
 
     def wait(self, call_id: str) -> Waits | TurnedAway | None:
         """An admitted call has to wait; what for, where that is news. Its place in the queue it has already."""
         if call_id in self._waiting:
             return None
+        self._in_line.discard(call_id)
         now = self._clock()
         why = Waits(self._why_full()) if self._breaker.passes(now) else self._broken(now)
         self._waiting.add(call_id)
@@ -170,6 +175,23 @@ class Gate:
     def forget(self, call_id: str) -> None:
         """The call does not wait any more: it ended, or was not admitted."""
         self._waiting.discard(call_id)
+        self._in_line.discard(call_id)
+
+    def may_line_up(self, call_id: str) -> bool:
+        """Whether a newcomer may wait for its turn, should it have to; then it counts until it is known not to."""
+        if len(self._in_line) >= self._terms.max_queue:
+            return False
+        self._in_line.add(call_id)
+        return True
+
+    def line_up(self, call_id: str) -> None:
+        """An admitted call waits for its turn, not for a place."""
+        self._waiting.discard(call_id)
+        self._in_line.add(call_id)
+
+    def leave_line(self, call_id: str) -> None:
+        """The call does not wait for its turn (any more)."""
+        self._in_line.discard(call_id)
 
     def may_retry(self) -> bool:
         """Take one retry from the budget; False, and nothing is taken, where it is used up."""
@@ -187,6 +209,15 @@ class Gate:
             f"it was not tried again, because the retry budget of {self._name!r} is used up ({terms.per_answer:.0%} of "
             f"what it answers and {terms.per_second:g} per second)"
         )
+
+    @property
+    def lines_full(self) -> TurnedAway:
+        """Why a newcomer may not wait for its turn."""
+        reason = (
+            f"{len(self._in_line)} calls of the downstream {self._name!r} wait for those before them in their lines, "
+            "and so would this one"
+        )
+        return TurnedAway("overloaded", reason, _whole_seconds(self._usual_s * len(self._in_line)))
 
     @property
     def why_shut(self) -> str:
@@ -229,6 +260,7 @@ class Gate:
             under_way=self._under_way,
             max_concurrency=self._terms.max_concurrency,
             queued=len(self._waiting),
+            in_line=len(self._in_line),
             max_queue=self._terms.max_queue,
             retries_left=int(self._budget.now(now).retries),
         )

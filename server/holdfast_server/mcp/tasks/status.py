@@ -83,7 +83,8 @@ def status_message(call: Call) -> str | None:
     match call.state:
         case State.QUEUED:
             waits = "another attempt" if call.fence else "its turn to run"
-            return f"Waiting since {since} for {waits}.{_cancel_words(call)}"
+            order = "" if call.ticket is None or call.fence else "; calls like this one run one after the other"
+            return f"Waiting since {since} for {waits}{order}.{_cancel_words(call)}"
         case State.RUNNING:
             return f"Running since {since}.{_cancel_words(call)}"
         case State.WAITING_FOR_APPROVAL:

@@ -6,25 +6,25 @@
 seq, id, tenant, principal, tool, downstream, original_name, identity, definition, fingerprint, run, retry_safe,
 requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, state, created_at, updated_at, delivered,
 handled, fence, failures, losses, not_before, deadline_at, execute_by, lease_owner, lease_until, ended_at,
-cancel_requested, approval_id, note, due_at, outcome_kind, arguments, outcome, client, round, remote_task
+cancel_requested, approval_id, note, due_at, outcome_kind, arguments, outcome, client, round, remote_task, line, ticket
 
 -- name: new
 -- What is known of a call when it is admitted, in the order of `new_call_values`.
 id, tenant, principal, tool, downstream, original_name, identity, definition, fingerprint, run, retry_safe,
-requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, arguments, client
+requesters, key, client_call_id, traceparent, rules, resumes, deadline_s, arguments, client, line
 
 -- name: insert_open
 INSERT INTO calls (
     {new}, state, created_at, updated_at, fence, deadline_at, lease_owner, lease_until, approval_id, note, key_held,
-    due_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    due_at, ticket
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_ended
 -- A call that is denied, or has already run when it is recorded.
 INSERT INTO calls (
     {new}, state, created_at, updated_at, fence, failures, delivered, deadline_at, ended_at, note, key_held,
     outcome_kind, outcome
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: by_id
 SELECT {columns} FROM calls WHERE id = ?
@@ -71,6 +71,19 @@ WHERE seq = ? AND state = ? AND fence = ?
 -- What few calls have: who answers, the round of input, the downstream's own task.
 UPDATE calls SET client = ?, round = ?, remote_task = ? WHERE seq = ?
 
+-- name: last_in_line
+-- Behind whom a call would stand that joins the line now.
+SELECT id, ticket FROM calls WHERE line = ? AND ticket IS NOT NULL ORDER BY ticket DESC LIMIT 1
+
+-- name: first_in_line
+-- Whose turn it is in the line.
+SELECT seq, id, ticket, state, fence, updated_at FROM calls
+WHERE line = ? AND ticket IS NOT NULL ORDER BY ticket LIMIT 1
+
+-- name: take_ticket
+-- Join the line, or leave it (NULL).
+UPDATE calls SET ticket = ? WHERE seq = ?
+
 -- name: renew
 UPDATE calls SET lease_until = ?
 WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_owner = ?
@@ -93,11 +106,14 @@ WHERE state IN ('running', 'waiting_for_input') AND state <> 'done' AND lease_un
 SELECT {columns} FROM calls WHERE due_at <= ? ORDER BY due_at LIMIT ?
 
 -- name: may_go
--- Not for a downstream that has no room, unless it is only its task there that is watched.
+-- Not for a downstream that has no room, unless it is only its task there that is watched; nor before its turn.
 (remote_task IS NOT NULL OR downstream NOT IN (SELECT value FROM json_each(:full)))
+AND (ticket IS NULL OR ticket = (
+    SELECT min(ahead.ticket) FROM calls AS ahead WHERE ahead.line = calls.line AND ahead.ticket IS NOT NULL
+))
 
 -- name: runnable
--- Queued, pause over, time left, and room for it; oldest first.
+-- Queued, pause over, time left, its turn, and room for it; oldest first.
 SELECT {columns} FROM calls
 WHERE seq IN (
     SELECT seq FROM (
