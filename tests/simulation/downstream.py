@@ -1,8 +1,4 @@
-"""Simulated downstreams: a server that outlives engines, and an engine's connection to it.
-
-`Connection` offers what the product's `Downstream` does; what it writes arrives at a `Server`, whose effects go on
-whatever becomes of the engine.
-"""
+"""An engine's end of the connection to one simulated server. It offers what the product's `Downstream` does."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,140 +6,60 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from simulation.ledger import Sending
-from simulation.loop import WORLD
+from mcp.shared.exceptions import MCPError
+from simulation.asking import Asking
+from simulation.gates import WatchedGate
+from simulation.ledger import Question, Sending
 from simulation.offer import SKETCHES
+from simulation.probes import Rare
+from simulation.server import Arrival
 
+from holdfast_store.model.errors import DownstreamError
 from holdfast_store.model.values import CatalogRecord, Json
-from holdfast_tools.downstream.attempt import Answered, Attempt, Lost, NotSent
-from holdfast_tools.downstream.breaker import BreakerTerms
-from holdfast_tools.downstream.budget import BudgetTerms
-from holdfast_tools.downstream.gate import Gate, GateTerms
+from holdfast_tools.client import ClientProfile
+from holdfast_tools.downstream.attempt import Answered, Attempt
+from holdfast_tools.downstream.dispatch import Dispatch
+from holdfast_tools.downstream.interactive import asks_back
+from holdfast_tools.downstream.session import OnAsk
 from holdfast_tools.downstream.spec import DownstreamSpec
 from holdfast_tools.downstream.status import DownstreamStatus
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-
-class Server:
-    """The process at the other end. Its requests live as long as it does, answered or not."""
-
-    def __init__(self, world: "World", name: str) -> None:
-        self.name = name
-        self.edition = 0
-        self._world = world
-        self._life = 0
-        self._connection: Connection | None = None
-        self._by_key: dict[str, Sending] = {}
-
-    def connect(self, connection: "Connection") -> None:
-        self._connection = connection
-
-    def cut(self, why: str) -> None:
-        """The connection ends; what has arrived goes on."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._world.log("cut", self.name, why)
-            connection.over(why)
-
-    def die(self) -> None:
-        """The process ends: what has not begun never will, what has begun stays begun."""
-        self._life += 1
-        self._world.log("dies", self.name)
-        self.cut("the server died")
-
-    def receive(self, sending: Sending, dispatch: "Dispatch") -> None:
-        """A request was written; whether it arrives is another question."""
-        self._world.loop.spawn(WORLD, self._serve(sending, dispatch, self._life))
-
-    async def _serve(self, sending: Sending, dispatch: "Dispatch", life: int) -> None:
-        world, random = self._world, self._world.random
-        await asyncio.sleep(random.uniform(0.0001, 0.01))
-        if life != self._life or world.happens(world.plan.vanish):
-            sending.dead = True
-            world.log("arrives nowhere", sending)
-            await asyncio.sleep(random.uniform(0.0, 60.0))
-            if life == self._life:
-                self.die()
-            return
-        await asyncio.sleep(self._thinking_s())
-        fails = world.happens(world.plan.error)
-        if life != self._life or fails:
-            sending.dead = True
-        else:
-            self._begin(sending)
-        await asyncio.sleep(random.choice((0.0, 0.001, random.uniform(0.0, 1.0))))
-        if life != self._life:
-            return
-        sending.failed = fails
-        sending.answer = _answer(sending, fails, random.random())
-        await asyncio.sleep(random.uniform(0.0001, 0.01))
-        if life == self._life and dispatch.connection is self._connection:
-            dispatch.answered(sending)
-
-    def _begin(self, sending: Sending) -> None:
-        """The effect, at most once for a key that this tool honours."""
-        key = sending.arguments.get("ref") if SKETCHES[sending.tool].takes_key else None
-        if key is not None and self._by_key.setdefault(key, sending) is not sending:
-            self._world.log("known by its key", sending)
-            return
-        sending.begun = self._world.moment()
-        self._world.log("effect", sending)
-
-    def _thinking_s(self) -> float:
-        world, random = self._world, self._world.random
-        if world.happens(world.plan.hang):
-            return random.uniform(5.0, 90.0)
-        if world.happens(world.plan.slow):
-            return random.uniform(0.5, 6.0)
-        return random.uniform(0.001, 0.2)
+_CONNECT_WAIT_S = 5.0
 
 
-def _answer(sending: Sending, fails: bool, drawn: float) -> Json:
-    text = {"type": "text", "text": f"{sending.tool} {sending.number}"}
-    result: Json = {"content": [text], "structuredContent": {"sending": sending.number}}
-    if not fails:
-        return {"result": result}
-    if drawn < 0.5:
-        return {"result": {**result, "isError": True}}
-    return {"error": {"code": -32000, "message": f"refused {sending.number}"}}
+class SentDispatch(Dispatch):
+    """The product's own, which tells the ledger what came of it. `decided` and `began_at`: when it was made."""
 
-
-class Dispatch:
-    """One attempt under way, as the product's own."""
-
-    def __init__(self, connection: "Connection") -> None:
-        self.outcome: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self.sent = False
+    def __init__(self, connection: "Connection", tool: str) -> None:
+        super().__init__(connection.spec.name, lambda: None)
         self.connection = connection
+        self.timeout_s = SKETCHES[tool].timeout_s
         self.sending: Sending | None = None
+        self.decided = connection.world.moment()
+        self.began_at = connection.world.loop.time()
 
-    def lose(self) -> None:
-        """Nothing here is shared, so nothing is made free."""
-
-    def abandon(self) -> None:
-        self.conclude_unanswered("nobody waits for it any more")
-
-    def conclude_unanswered(self, reason: str) -> None:
-        if self.outcome.done():
-            return
-        if self.sending is not None:
+    def conclude(self, attempt: Attempt) -> None:
+        if not self.outcome.done() and self.sending is not None and not isinstance(attempt, Answered):
             self.sending.lost = self.connection.world.moment()
-        self.outcome.set_result(Lost(reason) if self.sent else NotSent(reason))
+        super().conclude(attempt)
 
-    def answered(self, sending: Sending) -> None:
+    def answered(self, sending: Sending, answer: Answered) -> None:
         """The answer arrives at the engine, where that still lives."""
         world = self.connection.world
         if world.loop.is_dead(self.connection.process) or self.outcome.done():
             return
+        if self.lost:
+            world.note(Rare.LATE_ANSWER)
         sending.handed = world.moment()
         world.log("answer", sending)
-        self.outcome.set_result(Answered(**(sending.answer or {})))
+        self.conclude(answer)
 
 
 class Connection:
-    """An engine's end of the connection to one server. Cut it with `over`; it is rebuilt by itself."""
+    """Cut it with `over`; it is rebuilt by itself. `gone` is done once it is cut, until it is rebuilt."""
 
     def __init__(
         self, world: "World", process: int, spec: DownstreamSpec, on_catalog: Callable[[CatalogRecord], None]
@@ -152,16 +68,16 @@ class Connection:
         self.process = process
         self.spec = spec
         self.status = DownstreamStatus(state="starting", since=0.0)
-        breaker, budget = BreakerTerms(world.plan.losses_to_open), BudgetTerms(capacity=world.plan.retries)
-        terms = GateTerms(world.plan.places, world.plan.queue, breaker, budget)
-        self.gate = Gate(spec.name, terms, world.loop.time, world.clock)
+        self.gate = WatchedGate(world, process, spec.name)
+        self.gone: asyncio.Future[None] = world.loop.create_future()
         self._server = world.servers[spec.name]
         self._on_catalog = on_catalog
         self._usable = False
         self._moved = asyncio.Event()
         self._settled = asyncio.Event()
         self._cut = asyncio.Event()
-        self._under_way: dict[Dispatch, None] = {}
+        self._under_way: dict[SentDispatch, None] = {}
+        self._asking: list[Asking] = []
 
     async def run(self) -> None:
         """Connect, serve and rebuild until cancelled."""
@@ -169,6 +85,7 @@ class Connection:
             while True:
                 await asyncio.sleep(self.world.connecting_s())
                 if self.world.happens(self.world.plan.cut_rate):
+                    self.world.note(Rare.NO_CONNECTION)
                     self._move("failed" if self.status.state in ("starting", "failed") else "backoff", "no answer")
                     self._settled.set()
                     continue
@@ -179,6 +96,7 @@ class Connection:
 
     async def _serve(self) -> None:
         self._cut = asyncio.Event()
+        self.gone = self.world.loop.create_future()
         self._server.connect(self)
         self._on_catalog(self.world.listing(self._server))
         self._usable = True
@@ -187,6 +105,9 @@ class Connection:
         await self._cut.wait()
 
     def over(self, why: str) -> None:
+        """The connection is cut."""
+        if not self.gone.done():
+            self.gone.set_result(None)
         if not self.world.loop.is_dead(self.process):
             self._end(why)
             self._move("backoff", why)
@@ -203,36 +124,100 @@ class Connection:
                 await self._moved.wait()
         return self._usable
 
-    makes_core_tasks = False
+    @property
+    def makes_core_tasks(self) -> bool:
+        return self._usable and not self._server.is_modern
 
-    def asks_within(self, client: Any) -> bool:
-        """These servers never ask while a call is under way."""
-        return False
+    def asks_within(self, client: ClientProfile) -> bool:
+        return self._usable and not self._server.is_modern and bool(asks_back(client))
 
-    def dispatch(self, name: str, arguments: Json, *, meta: Json, read_only: bool, **_: Any) -> Dispatch:
-        self.world.watch.about_to_send(self, name, meta)
-        dispatch = Dispatch(self)
+    def list_for(self, client: ClientProfile) -> asyncio.Event:
+        """What is listed is the same for all clients."""
+        listed = asyncio.Event()
+        listed.set()
+        return listed
+
+    def forget_task(self, task_id: str) -> None:
+        """Nobody asks for this task any more; there is no session to let go of."""
+
+    # --- calls ------------------------------------------------------------------------------------------------
+
+    def dispatch(
+        self,
+        name: str,
+        arguments: Json,
+        *,
+        meta: Json,
+        client: ClientProfile,
+        members: Json,
+        on_ask: OnAsk | None = None,
+        read_only: bool,
+        **_: Any,
+    ) -> SentDispatch:
+        dispatch = SentDispatch(self, name)
         if not self._usable:
-            dispatch.conclude_unanswered(f"{self.spec.name} is not connected")
+            dispatch.conclude_unanswered("it is not connected")
             return dispatch
+        self.world.watch.about_to_send(self, name, meta, tuple(self._under_way))
         self._under_way[dispatch] = None
-        self.world.loop.spawn(self.process, self._write(dispatch, name, dict(arguments), meta))
+        arrival = Arrival(dispatch, self, dict(members), client, on_ask, self.gone)
+        self.world.loop.spawn(self.process, self._write(arrival, name, dict(arguments), meta))
         return dispatch
 
-    async def _write(self, dispatch: Dispatch, name: str, arguments: Json, meta: Json) -> None:
+    async def _write(self, arrival: Arrival, name: str, arguments: Json, meta: Json) -> None:
+        dispatch = arrival.dispatch
         try:
             await asyncio.sleep(self.world.writing_s())
-            if not dispatch.outcome.done():
-                dispatch.sent = True
-                dispatch.sending = self.world.watch.sent(self, name, arguments, meta)
-                self._server.receive(dispatch.sending, dispatch)
+            if not dispatch.outcome.done() and dispatch.exchange.begin():
+                dispatch.sending = self.world.watch.sent(self, dispatch, name, arguments, meta, arrival.members)
+                self._server.receive(dispatch.sending, arrival)
                 await self.world.written()
                 await asyncio.wait((dispatch.outcome,))
         finally:
             self._under_way.pop(dispatch, None)
 
+    def ask(self, question: Question, on_ask: OnAsk) -> Asking:
+        """The server asks the engine something."""
+        asking = Asking(self.world, self.process, question, on_ask)
+        self._asking.append(asking)
+        return asking
+
+    @property
+    def asks(self) -> bool:
+        """Whether a question is open here."""
+        return any(not asking.answer.done() for asking in self._asking)
+
+    # --- requests about tasks ---------------------------------------------------------------------------------
+
+    async def request(self, method: str, params: Json, *, on_ask: OnAsk | None = None, **_: Any) -> Json:
+        """One request about a task. Raises MCPError with the server's own error, DownstreamError without an answer."""
+        world, random = self.world, self.world.random
+        if not await self.connected(_CONNECT_WAIT_S):
+            raise DownstreamError(f"{self.spec.name} is not connected")
+        gone = self.gone
+        await asyncio.sleep(random.uniform(0.0001, 0.05))
+        arrives = not gone.done() and not world.happens(world.plan.vanish)
+        answer: Json | MCPError = {}
+        try:
+            answer = await self._server.tasks.answer(method, params, self, on_ask, gone) if arrives else {}
+        except MCPError as error:
+            answer = error
+        await asyncio.sleep(random.uniform(0.0001, 0.05))
+        if not arrives or gone.done() or world.happens(world.plan.vanish / 2):
+            world.note(Rare.POLL_LOST)
+            raise DownstreamError(f"{self.spec.name} did not answer {method}")
+        self._server.tasks.handed(method, params)
+        if isinstance(answer, MCPError):
+            raise answer
+        return answer
+
+    # --- ends -------------------------------------------------------------------------------------------------
+
     def _end(self, why: str) -> None:
         self._usable = False
+        for asking in self._asking:
+            asking.cut_off()
+        self._asking.clear()
         for dispatch in tuple(self._under_way):
             dispatch.conclude_unanswered(why)
 

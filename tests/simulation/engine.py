@@ -83,7 +83,12 @@ class EngineProcess:
             waiters,
             self._queued,
             self.owner,
-            RunnerSettings(lease_s=LEASE_S, max_under_way=plan.slots, first_backoff_s=plan.backoff_s),
+            RunnerSettings(
+                lease_s=LEASE_S,
+                max_under_way=plan.slots,
+                first_backoff_s=plan.backoff_s,
+                answer_within_s=plan.answer_within_s,
+            ),
         )
         self.gateway = Gateway(
             self.store,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simulation.ledger import Ledger, Sending
-from simulation.offer import SKETCHES, Sketch
+from simulation.offer import SKETCHES, Sketch, spec
 from simulation.plan import Plan
 
 from holdfast_store.model.values import Json
@@ -36,7 +36,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything about one call. `row` is its row as it stands."""
+    """Everything about one call. `row` is its row as it stands.
+
+    `is_elsewhere`: its downstream is by now configured as another one, for good.
+    """
 
     id: str
     row: dict[str, Any]
@@ -45,6 +48,7 @@ class Story:
     journal: tuple[dict[str, Any], ...]
     sendings: tuple[Sending, ...]
     approvals: tuple[dict[str, Any], ...]
+    is_elsewhere: bool
 
     @property
     def state(self) -> str:
@@ -59,6 +63,15 @@ class Story:
     def arguments(self) -> Json:
         arguments: Json = json.loads(self.row["arguments"])
         return arguments
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether its downstream ever asked for input."""
+        return any(entry["event"] == "ask" for entry in self.journal)
+
+    def event_of(self, step: Step) -> str | None:
+        """By which event of the journal the step was taken."""
+        return next((str(entry["event"]) for entry in self.journal if entry["moment"] > step.moment), None)
 
     def events_after(self, moment: int, *events: str) -> list[dict[str, Any]]:
         """Journal entries of these events that were written after `moment`."""
@@ -109,6 +122,7 @@ def gather(world: "World") -> Facts:
             journal=tuple(by_call[0].get(call["seq"], ())),
             sendings=tuple(each for each in world.ledger.sendings if each.call == call["id"]),
             approvals=tuple(by_call[1].get(call["seq"], ())),
+            is_elsewhere=call["identity"] != spec(call["downstream"], world.generations[call["downstream"]]).identity,
         )
         for call in calls
     }

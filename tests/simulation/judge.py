@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from simulation.facts import Facts, Story, gather
 from simulation.judge_of_attempts import ATTEMPT_RULES
+from simulation.judge_of_lines import LINE_RULES, turn_came_at
+from simulation.judge_of_load import LOAD_RULES
 from simulation.judge_of_people import PEOPLE_RULES
+from simulation.judge_of_rounds import ROUND_RULES
 from simulation.verdict import Violation
 
 from holdfast_store.model.lifecycle import TERMINAL, TRANSITIONS
@@ -26,6 +29,7 @@ _EVENTS = frozenset(row.event.value for row in TRANSITIONS)
 _ENDS = frozenset(state.value for state in TERMINAL)
 
 _SOON_S = 3.0
+_HELD_UP = ("breaker_open", "waits_for_a_place")
 
 Rule = Callable[[Facts], Iterator[str]]
 
@@ -41,7 +45,8 @@ def every_move_is_a_row_of_the_table(facts: Facts) -> Iterator[str]:
                 continue
             if (step.was, step.now) not in _EDGES:
                 yield f"{story.id} moved from {step.was} to {step.now}"
-            if step.fence - step.fence_was != (1 if step.now == "running" else 0):
+            claimed = step.now == "running" and step.was == "queued"
+            if step.fence - step.fence_was != int(claimed):
                 yield f"{story.id} moved from fence {step.fence_was} to {step.fence} as it became {step.now}"
 
 
@@ -77,9 +82,12 @@ def nothing_is_stuck(facts: Facts) -> Iterator[str]:
 def what_may_run_runs_soon(facts: Facts) -> Iterator[str]:
     """In fair weather a queued call is claimed within seconds: nothing waits for somebody to happen to look."""
     for story in facts.stories.values() if facts.plan.fair else ():
+        if any(entry["event"] in _HELD_UP for entry in story.journal):
+            continue
         for step, after in pairwise(story.steps):
             if step.now == "queued" and after.now == "running":
-                waited_s = after.updated_at - max(step.updated_at, step.not_before or 0.0)
+                could_at = max(step.updated_at, step.not_before or 0.0, turn_came_at(facts, story, step))
+                waited_s = after.updated_at - could_at
                 if waited_s > _SOON_S:
                     yield f"{story.id} could have run for {waited_s:.1f} s before it did"
 
@@ -129,7 +137,10 @@ def a_key_is_used_once(facts: Facts) -> Iterator[str]:
 
 
 def a_repeat_joins(facts: Facts) -> Iterator[str]:
-    """A blind repeat of what is open, or of what ended with nobody told, is no call of its own."""
+    """A blind repeat of what is open, or of what ended with nobody told, is no call of its own.
+
+    What asks for input, or got none in time, may be made again: whoever repeats it wants to be asked.
+    """
     unkeyed = [
         story
         for story in facts.stories.values()
@@ -158,6 +169,8 @@ def _answers_for(facts: Facts, earlier: Story, later: Story) -> bool:
         return False
     name = later.row["client_call_id"]
     named = bool(name is not None and earlier.row["client_call_id"] == name)
+    if then.now == "waiting_for_input" or (then.kind == "expired" and earlier.was_asked):
+        return False
     if then.now not in _ENDS:
         return named or float(earlier.row["created_at"]) <= at - 0.5
     told = any(
@@ -181,6 +194,9 @@ _RULES: tuple[Rule, ...] = (
     the_journal_tells_what_the_row_did,
     *ATTEMPT_RULES,
     *PEOPLE_RULES,
+    *ROUND_RULES,
+    *LOAD_RULES,
+    *LINE_RULES,
     no_acknowledged_call_is_lost,
     what_was_refused_is_not_there,
     a_key_is_used_once,

@@ -7,6 +7,9 @@ from itertools import pairwise
 from simulation.facts import Facts, Step, Story
 from simulation.ledger import Sending
 
+from holdfast_store.model.values import Json
+
+_GIVEN_UP = ("retry", "lose")
 _RESOLVED = ("resolve_done", "resolve_failed", "resolve_retry")
 _UNSENT_KINDS = ("unreachable", "denied", "rejected", "expired")
 
@@ -42,7 +45,11 @@ def what_may_have_happened_stays_in_doubt(facts: Facts) -> Iterator[str]:
         if not story.sendings or story.sketch.retry_safe:
             continue
         last = story.sendings[-1]
-        unknown = last.handed is None and not story.events_after(last.moment, *_RESOLVED)
+        unknown = (
+            last.concluded is None
+            and not _never_answered(story, last)
+            and not story.events_after(last.moment, *_RESOLVED)
+        )
         if unknown and story.state != "in_doubt":
             yield f"{story.id} is {story.state} ({story.kind}), and nobody knows what became of attempt {last.fence}"
 
@@ -51,7 +58,7 @@ def doubt_has_a_reason(facts: Facts) -> Iterator[str]:
     """A call is given up for lost, or tried again, only where its engine died, or its attempt ended or ran late."""
     for story in facts.stories.values():
         for step in story.steps:
-            if step.was != "running" or step.now not in ("in_doubt", "queued"):
+            if step.now not in ("in_doubt", "queued") or story.event_of(step) not in _GIVEN_UP:
                 continue
             if not facts.ended_before(step.owner_was, step.moment) and not _over(story, step):
                 yield f"{story.id} became {step.now} while attempt {step.fence} was well under way"
@@ -63,6 +70,8 @@ def evidence_settles(facts: Facts) -> Iterator[str]:
         if story.state != "in_doubt" or not story.sendings:
             continue
         last = story.sendings[-1]
+        if last.asks or last.task is not None:
+            continue
         if last.handed is not None and last.process not in facts.ledger.ended and last.fence == story.row["fence"]:
             yield f"{story.id} is in doubt, although the answer to attempt {last.fence} came"
 
@@ -70,7 +79,9 @@ def evidence_settles(facts: Facts) -> Iterator[str]:
 def an_outcome_is_the_last_attempts_answer(facts: Facts) -> Iterator[str]:
     """A result or an error is what the downstream said to the call's last attempt, or an admin's word."""
     for story in facts.stories.values():
-        if story.kind in _UNSENT_KINDS and not story.sketch.read_only and not _all_harmless(story):
+        tried_before = story.kind == "expired" and story.row["losses"] > 0
+        unsent = story.kind in _UNSENT_KINDS and not tried_before
+        if unsent and not story.sketch.read_only and not _all_harmless(story):
             yield f"{story.id} is {story.kind}, and was sent"
         if story.state == "cancelled" and not story.sketch.read_only and not _all_harmless(story):
             yield f"{story.id} is cancelled, and attempt {story.sendings[-1].fence} was sent"
@@ -78,10 +89,23 @@ def an_outcome_is_the_last_attempts_answer(facts: Facts) -> Iterator[str]:
             continue
         if story.sketch.read_only or _resolved(story):
             continue
-        answers = [each for each in story.sendings if each.fence == story.row["fence"] and each.handed is not None]
         payload = json.loads(story.row["outcome"])
-        if not any(payload in (each.answer or {}).values() for each in answers):
+        if not any(payload in answer.values() for answer in _last_answers(story)):
             yield f"{story.id} ended with {payload}, which is not what its last attempt was answered"
+
+
+def _last_answers(story: Story) -> list[Json]:
+    """The answer to the call's last attempt, or what its task came to, which later attempts only watched."""
+    last = story.sendings[-1] if story.sendings else None
+    if last is not None and last.task is not None:
+        return [last.task.answer] if last.task.answer is not None else []
+    answers = [each for each in story.sendings if each.fence == story.row["fence"] and each.handed is not None]
+    return [each.answer for each in answers if each.answer is not None]
+
+
+def _never_answered(story: Story, sending: Sending) -> bool:
+    """Whether the call ended while its task asked something, so that its effect needs what nobody gave."""
+    return sending.task is not None and sending.task.asking and story.steps[-1].now in ("failed", "cancelled")
 
 
 def _resolved(story: Story) -> bool:
@@ -97,14 +121,17 @@ def _all_harmless(story: Story) -> bool:
 def _not_cancelled_under_way(story: Story) -> bool:
     """A call that may be repeated is cancelled between two attempts, never during one that was sent."""
     last = story.steps[-1]
-    return last.was != "running" or all(sending.fence != last.fence for sending in story.sendings)
+    under_way = [sending for sending in story.sendings if sending.fence == last.fence]
+    return last.was != "running" or all(each.task is not None and each.task.cancelled for each in under_way)
 
 
 def _harmless(story: Story, sending: Sending, before: int) -> bool:
     """Whether it was known before that moment that `sending` has no effect to protect."""
-    refused = sending.failed and sending.handed is not None and sending.handed < before
+    concluded = sending.concluded is not None and sending.concluded < before
+    withdrawn = sending.task is not None and sending.task.cancelled
+    refused = concluded and (sending.failed or sending.asks or withdrawn)
     retried = any(entry["moment"] < before for entry in story.events_after(sending.moment, "resolve_retry"))
-    return refused or retried
+    return refused or retried or _never_answered(story, sending)
 
 
 def _over(story: Story, step: Step) -> bool:
@@ -114,8 +141,19 @@ def _over(story: Story, step: Step) -> bool:
             lost = sending.lost is not None and sending.lost < step.moment
             failed = sending.failed and sending.handed is not None
             late = step.instant - sending.instant >= story.sketch.timeout_s - 0.4
-            return lost or failed or late
+            return lost or failed or late or _left(story, sending, step)
     return True
+
+
+def _left(story: Story, sending: Sending, step: Step) -> bool:
+    """Whether its task is only left to be watched again, or can be no more: nothing is heard, or it is elsewhere."""
+    task = sending.task
+    if task is None:
+        return False
+    heard = max((at for at in task.heard if at <= step.instant), default=0.0)
+    unheard = step.instant - heard >= story.sketch.timeout_s - 0.4
+    nobody_runs_it = step.owner_was is None and story.is_elsewhere
+    return nobody_runs_it or step.now == "queued" or unheard or (task.gone is not None and task.gone < step.moment)
 
 
 ATTEMPT_RULES = (

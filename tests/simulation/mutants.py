@@ -2,13 +2,22 @@
 
 from dataclasses import dataclass
 
+from simulation.mutants_of_lines import MUTANTS_OF_LINES
+from simulation.mutants_of_load import MUTANTS_OF_LOAD
+from simulation.mutants_of_rounds import MUTANTS_OF_ROUNDS
 from simulation.mutants_of_the_pipeline import MUTANTS_OF_THE_PIPELINE
 from simulation.mutants_of_the_store import MUTANTS_OF_THE_STORE
 from simulation.planting import Mutant
 from simulation.simulate import simulate
 from simulation.verdict import Violation
 
-MUTANTS: tuple[Mutant, ...] = (*MUTANTS_OF_THE_STORE, *MUTANTS_OF_THE_PIPELINE)
+MUTANTS: tuple[Mutant, ...] = (
+    *MUTANTS_OF_THE_STORE,
+    *MUTANTS_OF_THE_PIPELINE,
+    *MUTANTS_OF_LOAD,
+    *MUTANTS_OF_LINES,
+    *MUTANTS_OF_ROUNDS,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from holdfast_store.model.lifecycle import Event, State
 from holdfast_store.model.values import Call, Outcome, OutcomeKind
 from holdfast_tools import claims, conclusions, giving_up, runner, scheduler, under_way
 from holdfast_tools.catalog import Tool
+from holdfast_tools.client import SILENT
 from holdfast_tools.downstream.dispatch import Dispatch
 from holdfast_tools.downstream.gate import Place
 
@@ -29,7 +30,12 @@ def commit_after_dispatch() -> tuple[Patch, ...]:
         call = write.call
         if dispatch is None and write.lease is not None:
             dispatch = self._downstreams[call.downstream].dispatch(
-                call.original_name, call.arguments, meta={"traceparent": call.traceparent}, read_only=False
+                call.original_name,
+                call.arguments,
+                meta={"traceparent": call.traceparent},
+                client=SILENT,
+                members={},
+                read_only=False,
             )
         return await admit(self, write, tool, place, dispatch)
 

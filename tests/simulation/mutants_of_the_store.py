@@ -22,7 +22,7 @@ def no_fence_check() -> tuple[Patch, ...]:
 
 
 def no_state_guard() -> tuple[Patch, ...]:
-    return ((move, "transition", _from_anywhere),)
+    return ((move, "transition", from_anywhere),)
 
 
 def decision_without_compare_and_set() -> tuple[Patch, ...]:
@@ -32,7 +32,7 @@ def decision_without_compare_and_set() -> tuple[Patch, ...]:
         pending = replace(approval, status=ApprovalStatus.PENDING, expires_at=now + 1)
         return refusal(pending, verdict, found, now)
 
-    return (decide, "_refusal", blind), (decide, "transition", _from_anywhere)
+    return (decide, "_refusal", blind), (decide, "transition", from_anywhere)
 
 
 def key_lookup_outside_the_transaction() -> tuple[Patch, ...]:
@@ -56,7 +56,7 @@ def takeover_queues_writes_again() -> tuple[Patch, ...]:
 
 
 def nothing_is_taken_over() -> tuple[Patch, ...]:
-    return (_applier(Recover, lambda tx, write: Swept(())),)
+    return (applier(Recover, lambda tx, write: Swept(())),)
 
 
 def expiry_approves() -> tuple[Patch, ...]:
@@ -94,7 +94,7 @@ def delivered_before_settled() -> tuple[Patch, ...]:
             tx.connection.execute("UPDATE calls SET delivered = 1 WHERE seq = ?", (found.seq,))
         return keep.mark(tx, write)
 
-    return (gateway.Gateway, "delivered", delivered), _applier(Mark, mark)
+    return (gateway.Gateway, "delivered", delivered), applier(Mark, mark)
 
 
 def requesters_may_approve() -> tuple[Patch, ...]:
@@ -113,7 +113,7 @@ def one_approval_is_enough() -> tuple[Patch, ...]:
     return ((quorum, "satisfied", easily),)
 
 
-def _from_anywhere(event: Event, source: State | None) -> Transition | None:
+def from_anywhere(event: Event, source: State | None) -> Transition | None:
     """The row of `event`, whatever state the call is in."""
     found = transition(event, source)
     rows = [row for row in TRANSITIONS if row.event is event and row.source is not None]
@@ -122,7 +122,8 @@ def _from_anywhere(event: Event, source: State | None) -> Transition | None:
     return replace(rows[0], source=source)
 
 
-def _applier(kind: type, instead: Callable[[Transaction, Any], object]) -> Patch:
+def applier(kind: type, instead: Callable[[Transaction, Any], object]) -> Patch:
+    """A patch that has writes of this kind applied otherwise."""
     return apply, "_APPLIERS", {**apply._APPLIERS, kind: instead}
 
 

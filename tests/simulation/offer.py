@@ -13,12 +13,16 @@ from holdfast_policy.decide import PolicySet
 from holdfast_policy.values import ApprovalTerms, Effect, Match, Preset, Rule
 from holdfast_store.model.values import CatalogRecord, Json, Principal
 from holdfast_tools.downstream.spec import DownstreamSpec, StdioSpec
-from holdfast_tools.settings import WRITE_TIMEOUT_S, ToolPattern
+from holdfast_tools.settings import WRITE_TIMEOUT_S, Order, ToolPattern
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """One tool. `asks` is how many approvals a call needs, each from somebody with `role`."""
+    """One tool. `asks` is how many approvals a call needs, each from somebody with `role`.
+
+    `questions` is how often at most it asks its caller for input; `makes_task`: its downstream makes tasks of calls.
+    `in_order`: its calls run one at a time, in order; with `ordered_by` those with the same value of that argument.
+    """
 
     name: str
     hints: Mapping[str, bool] = field(default_factory=dict)
@@ -29,6 +33,10 @@ class Sketch:
     role: str = "approver"
     denied: bool = False
     takes_key: bool = False
+    questions: int = 0
+    makes_task: bool = False
+    in_order: bool = False
+    ordered_by: str | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -41,6 +49,7 @@ class Sketch:
 
 
 _HARMLESS = {"destructiveHint": False}
+_REPEATABLE = {"idempotentHint": True, **_HARMLESS}
 
 SKETCHES: Mapping[str, Sketch] = {
     sketch.name: sketch
@@ -55,7 +64,7 @@ SKETCHES: Mapping[str, Sketch] = {
         ),
         Sketch("write", _HARMLESS),
         Sketch("hasty", _HARMLESS, {"timeout_s": 2.0}),
-        Sketch("put", {}, {"annotations": {"idempotentHint": True, **_HARMLESS}, "timeout_s": 2.0}, retry_safe=True),
+        Sketch("put", {}, {"annotations": _REPEATABLE, "timeout_s": 2.0}, retry_safe=True),
         Sketch("flaky", _HARMLESS, {"max_attempts": 3}),
         Sketch(
             "order",
@@ -67,6 +76,29 @@ SKETCHES: Mapping[str, Sketch] = {
         Sketch("pay", asks=1),
         Sketch("wire", _HARMLESS, asks=2, role="finance"),
         Sketch("wipe", _HARMLESS, denied=True),
+        Sketch("survey", _HARMLESS, questions=2),
+        Sketch("inquire", {}, {"annotations": _REPEATABLE, "timeout_s": 4.0}, retry_safe=True, questions=2),
+        Sketch("export", _HARMLESS, {"timeout_s": 20.0}, questions=1, makes_task=True),
+        Sketch(
+            "report",
+            {},
+            {"annotations": _REPEATABLE, "timeout_s": 8.0},
+            retry_safe=True,
+            questions=1,
+            makes_task=True,
+        ),
+        Sketch("append", _HARMLESS, {"order": Order()}, in_order=True),
+        Sketch(
+            "update",
+            {},
+            {"annotations": _REPEATABLE, "timeout_s": 2.0, "order": Order(by="/n")},
+            retry_safe=True,
+            in_order=True,
+            ordered_by="n",
+        ),
+        Sketch("book", {}, {"order": Order()}, asks=1, in_order=True),
+        Sketch("enroll", _HARMLESS, {"order": Order(by="/n")}, questions=2, in_order=True, ordered_by="n"),
+        Sketch("ship", _HARMLESS, {"timeout_s": 20.0, "order": Order()}, makes_task=True, in_order=True),
     )
 }
 
@@ -75,8 +107,11 @@ EXECUTE_WITHIN_S = 20.0
 
 DOWNSTREAMS = ("bank", "mail")
 
+HANDSHAKE = "mail"
+"""The one that speaks the handshake era: it asks in the midst of a call, and makes core tasks. The other is modern."""
+
 STERN_FROM = 1
-"""Under the stern policy a `write` of this `n` or more is denied, and every `flaky` asks."""
+"""Under the stern policy a `write` or `pay` of this `n` or more is denied, and every `flaky` asks."""
 
 ANA = Principal("ana", frozenset({"approver"}))
 BEN = Principal("ben")
@@ -99,7 +134,7 @@ _SCHEMA = {
 
 def denied(sketch: Sketch, arguments: Json, *, stern: bool) -> bool:
     """Whether policy says no."""
-    return sketch.denied or (stern and sketch.name == "write" and arguments["n"] >= STERN_FROM)
+    return sketch.denied or (stern and sketch.name in ("write", "pay") and arguments["n"] >= STERN_FROM)
 
 
 def asked(sketch: Sketch, *, stern: bool) -> int:
@@ -117,7 +152,8 @@ def policy(*, stern: bool) -> PolicySet:
         Rule("no-wiping", Effect.DENY, Match(tool="*__wipe"), reason="nothing is wiped here"),
     ]
     if stern:
-        rules.append(Rule("small-writes", Effect.DENY, Match(tool="*__write"), when=f"args.n >= {STERN_FROM}"))
+        rules.append(Rule("big-writes", Effect.DENY, Match(tool="*__write"), when=f"args.n >= {STERN_FROM}"))
+        rules.append(Rule("big-pays", Effect.DENY, Match(tool="*__pay"), when=f"args.n >= {STERN_FROM}"))
         rules.append(Rule("flaky-asks", Effect.REQUIRE_APPROVAL, Match(tool="*__flaky")))
     return PolicySet(Preset.BALANCED, rules, defaults)
 
@@ -141,6 +177,7 @@ def _tools(edition: int) -> tuple[Json, ...]:
             "description": f"{sketch.name}, edition {edition if sketch.asks else 0}",
             "inputSchema": _SCHEMA,
             "annotations": dict(sketch.hints),
+            **({"execution": {"taskSupport": "optional"}} if sketch.makes_task else {}),
         }
         for sketch in SKETCHES.values()
     )

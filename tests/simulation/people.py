@@ -5,8 +5,10 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from simulation.answering import HANDSHAKE_ERA, Answering, profile_of
 from simulation.ledger import Vote
 from simulation.offer import APPROVERS, DORA, DOWNSTREAMS, SKETCHES
+from simulation.probes import Rare
 
 from holdfast_store.contract import CallFilter
 from holdfast_store.model.lifecycle import State
@@ -23,15 +25,22 @@ LONG_S = 30.0
 _WEIGHTS = {
     "look": 1,
     "audit": 1,
-    "write": 4,
-    "hasty": 4,
-    "put": 3,
+    "write": 6,
+    "hasty": 7,
+    "put": 9,
     "flaky": 3,
     "order": 3,
-    "pay": 4,
+    "pay": 8,
     "wire": 3,
     "wipe": 1,
+    "survey": 6,
+    "inquire": 5,
+    "export": 4,
+    "report": 3,
 }
+
+_WEIGHTS_IN_LINE = {"append": 4, "update": 4, "book": 2, "enroll": 2, "ship": 2}
+"""Of tools whose calls run one at a time, times `Plan.lines`."""
 
 
 class Agent:
@@ -42,6 +51,8 @@ class Agent:
         self._principal = principal
         self._random = random
         self._number = number
+        self._profile = profile_of(random, world.plan.silent)
+        self._answering = Answering(world, principal, random)
 
     async def run(self) -> None:
         for _ in range(self._world.plan.calls_per_client):
@@ -50,7 +61,9 @@ class Agent:
 
     def _intent(self) -> CallRequest:
         random = self._random
-        (tool,) = random.choices(tuple(_WEIGHTS), tuple(_WEIGHTS.values()))
+        in_line = {tool: weight * self._world.plan.lines for tool, weight in _WEIGHTS_IN_LINE.items()}
+        weights = {**_WEIGHTS, **in_line}
+        (tool,) = random.choices(tuple(weights), tuple(weights.values()))
         alike = self._world.plan.alike
         arguments: dict[str, object] = {"n": random.randrange(alike)}
         key = None
@@ -63,8 +76,14 @@ class Agent:
             key = f"key-{number}"
             if random.random() < 0.9:
                 arguments["n"] = number
+        hurried = random.random() < self._world.plan.hurry
+        if hurried:
+            self._world.note(Rare.DEADLINE_GIVEN)
         return CallRequest(
             principal=self._principal,
+            client=self._profile,
+            ask=self._answering.ask if self._profile is HANDSHAKE_ERA and random.random() < 0.7 else None,
+            deadline_s=random.choice((0.1, 1.0, random.uniform(0.0, 10.0))) if hurried else None,
             tool=f"{random.choice(DOWNSTREAMS)}__{tool}",
             arguments=arguments,
             key=key,
@@ -82,10 +101,15 @@ class Agent:
                 calls.append(self._call(intent, patience_s, silent=False))
             reply = (await asyncio.gather(*calls))[0]
             if isinstance(reply, Reply):
-                await self._follow(reply.call)
+                call = await self._answering.follow(reply.call, intent, self._send)
+                await self._follow(call)
                 if random.random() > plan.repeats:
                     return
             await asyncio.sleep(random.choice((0.1, 0.7, random.uniform(0.0, 10.0))))
+
+    async def _send(self, request: CallRequest) -> object:
+        """Make a call once more, with the answers that it carries."""
+        return await self._call(request, 2 * LONG_S, silent=False)
 
     async def _call(self, intent: CallRequest, patience_s: float, *, silent: bool) -> object:
         world = self._world
@@ -94,7 +118,13 @@ class Agent:
         request = replace(intent, traceparent=traceparent)
         world.ledger.requests[number] = request
         world.log("calls", f"client {self._number}", number, request.tool, request.arguments, request.key)
-        reply = await world.ask(lambda engine: engine.gateway.call(request), patience_s, silent=silent, request=number)
+        reply = await world.ask(
+            lambda engine: engine.gateway.call(request),
+            patience_s,
+            silent=silent,
+            request=number,
+            principal=request.principal,
+        )
         if isinstance(reply, Reply):
             call = reply.call
             if (call.principal, call.tool, call.arguments, call.key or request.key) != (
@@ -123,7 +153,7 @@ class Agent:
                 own = await engine.operations.own_call(call.id, self._principal)
                 return await engine.gateway.wait_until_ended(own.id, timeout_s) or own
 
-            await world.ask(wait, 2 * LONG_S)
+            await world.ask(wait, 2 * LONG_S, principal=self._principal)
 
     async def _meddle(self, call: Call) -> None:
         resumes = self._random.random() < 0.3
@@ -131,12 +161,14 @@ class Agent:
         async def meddle(engine: "EngineProcess") -> object:
             own = await engine.operations.own_call(call.id, self._principal)
             if resumes or own.ended:
+                self._world.note(Rare.RESUME)
                 return await engine.operations.resume(own, self._principal, admin=False)
+            self._world.note(Rare.CANCEL)
             self._world.ledger.cancels.add(own.id)
             return await engine.operations.cancel(own, self._principal)
 
         self._world.log("resumes or cancels", f"client {self._number}", call.id[:6])
-        await self._world.ask(meddle, LONG_S)
+        await self._world.ask(meddle, LONG_S, principal=self._principal)
 
 
 async def approve(world: "World", random: Random) -> None:
@@ -148,6 +180,8 @@ async def approve(world: "World", random: Random) -> None:
         if items:
             approval = random.choice(items)
             people = APPROVERS if random.random() < 0.4 else (random.choice(APPROVERS),)
+            if len(people) > 1:
+                world.note(Rare.VOTES_RACE)
             await asyncio.gather(*(_decide(world, approval, person, random) for person in people))
 
 
@@ -207,10 +241,13 @@ async def misfortune(world: "World", random: Random) -> None:
             case "stop":
                 if world.engine is not None:
                     world.engine.stop()
+                    world.note(Rare.STOP)
             case "cut":
                 server.cut("cut")
+                world.note(Rare.CUT)
             case "kill":
                 server.die()
             case _:
                 world.skew_s += random.choice((-1, 1)) * random.choice((0.7, 5.0, 50.0))
+                world.note(Rare.CLOCK_SET)
                 world.log("clock set", world.skew_s)

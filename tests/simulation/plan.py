@@ -11,6 +11,7 @@ from random import Random
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Rates are per virtual second, chances per occasion. `alike`: of how many different calls agents choose.
+    `lines`: how much they favour tools whose calls run one at a time.
 
     In `fair` weather nothing fails but the tools: then everything must also be done soon.
     """
@@ -45,7 +46,15 @@ class Plan:
     places: int
     queue: int
     losses_to_open: int
+    breaker_pause_s: float
     retries: int
+    retries_per_s: float
+    answer_within_s: float
+    silent: float
+    clumsy: float
+    intruding: float
+    hurry: float
+    lines: float
 
 
 def plan_of(random: Random) -> Plan:
@@ -75,19 +84,27 @@ def plan_of(random: Random) -> Plan:
         slow_disk=fault(0.4, 0.01, 0.3),
         disk_fault=fault(0.35, 0.02, 0.25),
         skew_rate=fault(0.3, 0.05, 0.5),
-        hang=sometimes(0.5, 0.05, 0.4),
+        hang=sometimes(0.6, 0.05, 0.4),
         slow=sometimes(0.6, 0.1, 0.7),
-        error=sometimes(0.5, 0.05, 0.3),
+        error=sometimes(0.6, 0.1, 0.4),
         vanish=fault(0.3, 0.05, 0.3),
         impatient=sometimes(0.7, 0.1, 0.7),
         repeats=sometimes(0.7, 0.1, 0.9),
         meddling=sometimes(0.6, 0.1, 0.6),
-        changes=fault(0.4, 0.2, 0.8),
+        changes=fault(0.5, 0.3, 1.0),
         fair=fair,
         alike=random.choice((1, 2, 4)),
         has_admin=random.random() < 0.6,
         places=128 if fair else random.choice((1, 2, 128)),
         queue=1024 if fair else random.choice((0, 2, 1024)),
         losses_to_open=random.choice((1, 2, 5)),
-        retries=random.choice((2, 200)),
+        breaker_pause_s=random.choice((1.0, 8.0)),
+        retries=random.choice((1, 2, 200)),
+        retries_per_s=random.choice((0.02, 2.0)),
+        answer_within_s=random.choice((10.0, 100.0)),
+        silent=random.choice((0.0, 0.2, 0.6)),
+        clumsy=sometimes(0.7, 0.2, 1.0),
+        intruding=sometimes(0.5, 0.3, 1.0),
+        hurry=sometimes(0.4, 0.1, 0.6),
+        lines=sometimes(0.3, 1.0, 8.0),
     )

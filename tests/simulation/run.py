@@ -2,26 +2,33 @@
 
     python -m simulation.run [--seeds N] [--first S] [--jobs J] [--json]
     python -m simulation.run --seed S --trace [--mutant NAME]
-    python -m simulation.run --mutants [--seeds N]
+    python -m simulation.run --mutants [--seeds N] [--jobs J]
 
 Run it from the repository with `tests` on the path: `PYTHONPATH=tests`. Exit code 1 where a promise was broken, or,
-with `--mutants`, where a planted bug went unnoticed.
+with `--mutants`, where a planted bug went unnoticed; 130 after Ctrl-C, with the summary of what was done by then.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from simulation.mutants import MUTANTS, catch
+from simulation.mutants import MUTANTS, Caught, catch
 from simulation.planting import Mutant
+from simulation.probes import Coverage
 from simulation.simulate import Run, simulate
 
 _CHUNK = 20
+_TOLD_EVERY_S = 10.0
+_INTERRUPTED = 130
 
 
 @dataclass(slots=True)
@@ -37,6 +44,7 @@ class Report:
     virtual_s: float = 0.0
     real_s: float = 0.0
     failures: list[dict[str, object]] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
 
     def add(self, run: Run) -> None:
         self.seeds += 1
@@ -45,6 +53,7 @@ class Report:
         self.crashes += run.crashes
         self.doubts += run.doubts
         self.virtual_s += run.virtual_s
+        self.coverage.add(run.events, run.rows)
         if run.violations:
             violations = [str(violation) for violation in run.violations]
             self.failures.append({"seed": run.seed, "violations": violations, "replay": replay_command(run.seed)})
@@ -54,7 +63,11 @@ class Report:
             "seeds_per_s": round(self.seeds / self.real_s, 1),
             "times_real": round(self.virtual_s / self.real_s),
         }
-        return {**asdict(self), **rates, "passed": not self.failures}
+        figures = {name: getattr(self, name) for name in _FIGURES}
+        return {**figures, **rates, "coverage": asdict(self.coverage), "passed": not self.failures}
+
+
+_FIGURES = ("first", "seeds", "calls", "effects", "crashes", "doubts", "virtual_s", "real_s", "failures")
 
 
 def replay_command(seed: int, mutant: str | None = None) -> str:
@@ -64,29 +77,68 @@ def replay_command(seed: int, mutant: str | None = None) -> str:
 
 
 def runs(first: int, seeds: int, jobs: int) -> Iterator[Run]:
-    """The runs of that many seeds, in order, by `jobs` processes."""
+    """The runs of that many seeds, in order, by `jobs` processes. Left early, it waits for none that has not begun."""
     wanted = range(first, first + seeds)
     if jobs == 1:
         yield from map(simulate, wanted)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(simulate, wanted, chunksize=_CHUNK)
+    with _processes(jobs) as pool:
+        chunks = [pool.submit(_simulate_all, wanted[at : at + _CHUNK]) for at in range(0, seeds, _CHUNK)]
+        try:
+            for chunk in chunks:
+                yield from chunk.result()
+        finally:
+            _drop(chunks)
+
+
+def _simulate_all(seeds: Iterable[int]) -> list[Run]:
+    return [simulate(seed) for seed in seeds]
+
+
+def _processes(jobs: int) -> ProcessPoolExecutor:
+    """Processes that leave Ctrl-C to this one."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
+def _drop(work: Sequence[Future[Any]]) -> None:
+    for each in work:
+        each.cancel()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    if options.mutants:
-        return _try_mutants(options)
-    if options.seed is not None:
-        return _replay(options)
+    try:
+        if options.mutants:
+            return _try_mutants(options)
+        if options.seed is not None:
+            return _replay(options)
+        return _simulate(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _simulate(options: argparse.Namespace) -> int:
     report = Report(options.first)
-    began = time.monotonic()
-    for run in runs(options.first, options.seeds, options.jobs):
-        report.add(run)
-        if run.violations and not options.json:
-            print(f"seed {run.seed}: {run.violations[0]}\n    {replay_command(run.seed)}", flush=True)
-    report.real_s = time.monotonic() - began
-    print(json.dumps(report.as_json(), indent=2) if options.json else _summary(report))
+    began = told = time.monotonic()
+    interrupted = False
+    try:
+        for run in runs(options.first, options.seeds, options.jobs):
+            report.add(run)
+            report.real_s = time.monotonic() - began
+            if run.violations and not options.json:
+                print(f"seed {run.seed}: {run.violations[0]}\n    {replay_command(run.seed)}", flush=True)
+            if time.monotonic() - told > _TOLD_EVERY_S:
+                told = time.monotonic()
+                print(_progress(report, options.seeds), file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    if report.seeds:
+        print(json.dumps(report.as_json(), indent=2) if options.json else _summary(report))
+    if interrupted:
+        print(f"interrupted after {report.seeds} of {options.seeds} seeds", file=sys.stderr)
+        return _INTERRUPTED
     return 1 if report.failures else 0
 
 
@@ -94,7 +146,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="simulation.run", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; as many as there are cores")
     parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell what happens")
     parser.add_argument("--mutant", help="with --seed: plant this bug first")
@@ -125,23 +177,49 @@ def _mutant(name: str) -> Mutant:
 
 def _try_mutants(options: argparse.Namespace) -> int:
     found = {}
-    for mutant in MUTANTS:
-        caught = catch(mutant, first=options.first, seeds=options.seeds)
-        found[mutant.name] = None if caught is None else caught.seed
+    for name, caught in _caught(options):
+        found[name] = None if caught is None else caught.seed
         if not options.json:
             seen = "NOT NOTICED" if caught is None else f"seed {caught.seed}: {caught.violation.rule}"
-            print(f"{mutant.name:<40} {seen}", flush=True)
+            print(f"{name:<52} {seen}", flush=True)
     if options.json:
         print(json.dumps(found, indent=2))
     return 1 if None in found.values() else 0
 
 
+def _caught(options: argparse.Namespace) -> Iterator[tuple[str, Caught | None]]:
+    """Each mutant's name, and what caught it."""
+    with _processes(options.jobs) as pool:
+        looks = [pool.submit(_catch, mutant.name, options.first, options.seeds) for mutant in MUTANTS]
+        try:
+            for mutant, look in zip(MUTANTS, looks, strict=True):
+                yield mutant.name, look.result()
+        finally:
+            _drop(looks)
+
+
+def _catch(name: str, first: int, seeds: int) -> Caught | None:
+    return catch(_mutant(name), first=first, seeds=seeds)
+
+
+def _progress(report: Report, seeds: int) -> str:
+    left_s = (seeds - report.seeds) * report.real_s / report.seeds
+    failed = f", {len(report.failures)} failed" if report.failures else ""
+    return f"{report.seeds} of {seeds} seeds, {report.seeds / report.real_s:.1f} a second, {left_s:.0f} s left{failed}"
+
+
 def _summary(report: Report) -> str:
     shown = report.as_json()
-    return (
-        f"{report.seeds} seeds in {report.real_s:.1f} s ({shown['seeds_per_s']} a second, "
-        f"{shown['times_real']:,} times real time): {report.calls} calls, {report.effects} effects, "
-        f"{report.crashes} crashes, {report.doubts} left in doubt; {len(report.failures)} failed"
+    missing = report.coverage.missing
+    return "\n".join(
+        (
+            "What the runs came through:",
+            *report.coverage.lines(),
+            f"Never: {'; '.join(missing)}" if missing else "Nothing of that is missing.",
+            f"{report.seeds} seeds in {report.real_s:.1f} s ({shown['seeds_per_s']} a second, "
+            f"{shown['times_real']:,} times real time): {report.calls} calls, {report.effects} effects, "
+            f"{report.crashes} crashes, {report.doubts} left in doubt; {len(report.failures)} failed",
+        )
     )
 
 

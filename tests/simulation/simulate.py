@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import time
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -13,9 +15,12 @@ from simulation.loop import Stalled, VirtualLoop
 from simulation.offer import AGENTS
 from simulation.people import Agent, approve, misfortune, resolve
 from simulation.plan import Plan, plan_of
+from simulation.probes import Rare, row_of
 from simulation.stand_ins import stand_ins
 from simulation.verdict import Violation
 from simulation.world import World
+
+from holdfast_store.model.lifecycle import TRANSITIONS
 
 LIFE_S = 240.0
 """How long, at most, agents go on before the faults end."""
@@ -31,7 +36,7 @@ _SEEDS_PER_COLLECTION = 16
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a seed."""
+    """What came of a seed. `events` and `rows` are what it came through, as `probes.Coverage` counts it."""
 
     seed: int
     plan: Plan
@@ -43,6 +48,8 @@ class Run:
     crashes: int
     effects: int
     doubts: int
+    events: Mapping[str, int]
+    rows: Mapping[str, int]
     trace: tuple[str, ...]
 
 
@@ -84,6 +91,7 @@ def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) 
                 world.broken("stalled", "nothing was left to happen")
             violations = tuple(world.violations) or judge(world)
             figures = _figures(world)
+            rows = _rows_taken(world)
             story = _told(world) if traced else ()
             loop.dispose()
     finally:
@@ -105,6 +113,8 @@ def simulate(seed: int, *, changes: tuple[str, ...] = (), traced: bool = False) 
         crashes=world.crashes,
         effects=sum(each.begun is not None for each in world.ledger.sendings),
         doubts=figures[1],
+        events=world.came_through,
+        rows=rows,
         trace=story,
     )
 
@@ -163,6 +173,24 @@ def _figures(world: World) -> tuple[int, int]:
         ).fetchone()
         return calls, doubts
     return 0, 0
+
+
+def _rows_taken(world: World) -> Counter[str]:
+    """The rows of the lifecycle table that calls went along, by the journal."""
+    names = {row.event.value for row in TRANSITIONS}
+    states: dict[int, str] = {}
+    taken: Counter[str] = Counter()
+    entries = world.database.execute(
+        "SELECT j.call, j.event, j.state, c.deadline_at <= j.at FROM journal j"
+        " JOIN calls c ON c.seq = j.call ORDER BY j.seq"
+    )
+    for call, event, state, overdue in entries:
+        if event in names:
+            taken[row_of(event, states.get(call))] += 1
+            if overdue and event == "expire":
+                world.note(Rare.DEADLINE_PASSED)
+        states[call] = state
+    return taken
 
 
 def _told(world: World) -> tuple[str, ...]:

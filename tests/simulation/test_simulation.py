@@ -4,15 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from simulation.mutants import MUTANTS, catch
 from simulation.planting import Mutant
+from simulation.probes import NEVER_MADE, Coverage, Rare
 from simulation.run import replay_command
-from simulation.simulate import simulate
+from simulation.simulate import Run, simulate
 
-SEEDS = 300
+from holdfast_store.model.lifecycle import TRANSITIONS
+
+SEEDS = 500
 SEEDS_PER_TEST = 50
 SEEDS_PER_MUTANT = 600
 REPLAYED = (2, 12, 75)
@@ -25,13 +29,34 @@ for seed in {seeds}:
 """
 
 
+@cache
+def _runs(first: int) -> tuple[Run, ...]:
+    return tuple(simulate(seed) for seed in range(first, first + SEEDS_PER_TEST))
+
+
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, SEEDS_PER_TEST))
 def test_every_promise_is_kept(first: int) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        run = simulate(seed)
-        assert not run.violations, f"{run.violations[0]}\nreplay it with: {replay_command(seed)}"
+    for run in _runs(first):
+        assert not run.violations, f"{run.violations[0]}\nreplay it with: {replay_command(run.seed)}"
 
 
+def test_every_transition_is_taken_and_every_fault_happens() -> None:
+    coverage = Coverage()
+    for first in range(1, SEEDS + 1, SEEDS_PER_TEST):
+        for run in _runs(first):
+            coverage.add(run.events, run.rows)
+    print("\n".join(coverage.lines()))
+    assert not coverage.missing
+
+
+def test_what_is_counted_is_what_there_is() -> None:
+    rows = {(row.event.value, row.source and row.source.value) for row in TRANSITIONS}
+    assert set(NEVER_MADE) <= rows
+    runs = [run for first in range(1, SEEDS + 1, SEEDS_PER_TEST) for run in _runs(first)]
+    assert {event for run in runs for event in run.events} <= {event.value for event in Rare}
+
+
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_planted_bug_is_noticed(mutant: Mutant, record_property: Callable[[str, object], None]) -> None:

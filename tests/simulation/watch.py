@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from simulation.downstream import Connection
-from simulation.ledger import Sending, Telling
+from simulation.downstream import Connection, SentDispatch
+from simulation.ledger import Question, Sending, Telling
 from simulation.offer import SKETCHES, Sketch, asked, denied
+from simulation.probes import Rare
 
-from holdfast_store.model.values import Call, Json
+from holdfast_store.model.values import Call, Json, Principal
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 _RUNNING = "SELECT id, fence, identity FROM calls WHERE traceparent = ? AND state = 'running' AND lease_owner = ?"
 _APPROVAL = "SELECT a.status, a.definition FROM calls c JOIN approvals a ON a.id = c.approval_id WHERE c.id = ?"
 _STANDS = "SELECT state, outcome_kind FROM calls WHERE id = ?"
+_PRINCIPAL = "SELECT principal FROM calls WHERE id = ?"
+
+_ROUNDING_S = 0.001
 
 
 class Watch:
@@ -22,8 +26,9 @@ class Watch:
     def __init__(self, world: "World") -> None:
         self._world = world
 
-    def about_to_send(self, connection: Connection, tool: str, meta: Json) -> None:
-        """The engine has decided to send: its call is claimed, and approved as the tool is defined now."""
+    def about_to_send(self, connection: Connection, tool: str, meta: Json, others: tuple[SentDispatch, ...]) -> None:
+        """The engine has decided to send: its call is claimed, approved as the tool is defined now, and has a place."""
+        self._judge_room(connection, others)
         running = self._running(connection, meta)
         if running is None:
             self._unclaimed(SKETCHES[tool], "is about to be sent")
@@ -38,7 +43,21 @@ class Watch:
                 "approval-of-another-definition", f"{running[0]} was approved for another definition of {tool}"
             )
 
-    def sent(self, connection: Connection, tool: str, arguments: Json, meta: Json) -> Sending:
+    def _judge_room(self, connection: Connection, others: tuple[SentDispatch, ...]) -> None:
+        """Of those that are under way here, the ones whose time is up have left their places."""
+        world = self._world
+        now, most = world.loop.time(), world.plan.places
+        in_place = [
+            each for each in others if not each.outcome.done() and now < each.began_at + each.timeout_s - _ROUNDING_S
+        ]
+        if len(in_place) + 1 == most:
+            world.note(Rare.ALL_PLACES_TAKEN)
+        if len(in_place) >= most:
+            world.broken("too-many-at-once", f"{len(in_place) + 1} under way at {connection.spec.name}, {most} may be")
+
+    def sent(
+        self, connection: Connection, dispatch: SentDispatch, tool: str, arguments: Json, meta: Json, members: Json
+    ) -> Sending:
         """A request is written. Its effect may begin from now on."""
         world = self._world
         running = self._running(connection, meta)
@@ -46,14 +65,18 @@ class Watch:
             number=len(world.ledger.sendings),
             moment=world.moment(),
             instant=world.loop.time(),
+            dispatched_at=dispatch.began_at,
             process=connection.process,
             downstream=connection.spec.name,
             tool=tool,
             arguments=arguments,
             call=None if running is None else running[0],
             fence=1 if running is None else running[1],
+            traceparent=meta.get("traceparent"),
+            carried=dict(members.get("inputResponses") or {}),
         )
         world.log("sent", sending)
+        connection.gate.sent(sending, dispatch.decided)
         if running is None:
             self._unclaimed(SKETCHES[tool], "was sent")
         else:
@@ -61,9 +84,17 @@ class Watch:
         world.ledger.sendings.append(sending)
         return sending
 
-    def told(self, request: int | None, call: Call) -> None:
+    def asked(self, question: Question, principal: Principal) -> None:
+        """A question is put to somebody."""
+        row = self._world.database.execute(_PRINCIPAL, (question.sending.call,)).fetchone()
+        if row is not None and row[0] != principal.id:
+            self._world.broken("asked-another", f"{question.key} of {question.sending} was put to {principal.id}")
+
+    def told(self, request: int | None, call: Call, principal: Principal | None) -> None:
         """A client is told how `call` stands."""
         world, outcome = self._world, call.outcome
+        if principal is not None and call.principal != principal.id:
+            world.broken("told-another", f"{principal.id} was told of {call.id}, a call of {call.principal}")
         kind, payload = (None, None) if outcome is None else (outcome.kind, outcome.payload)
         world.ledger.tellings.append(Telling(world.moment(), request, call.id, call.state, kind, payload))
         world.log("told", call.id[:6], call.state.value, "" if kind is None else kind.value)

@@ -3,23 +3,25 @@
 import asyncio
 import math
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
 from simulation.database import Database, new_database
-from simulation.downstream import Server
 from simulation.engine import EngineProcess
 from simulation.ledger import Ledger
 from simulation.loop import VirtualLoop
 from simulation.offer import DOWNSTREAMS, listing
 from simulation.plan import Plan
+from simulation.probes import Rare
+from simulation.server import Server
 from simulation.verdict import Violation
 from simulation.watch import Watch
 
 from holdfast_store.model.errors import HoldfastError
-from holdfast_store.model.values import Call, CatalogRecord
+from holdfast_store.model.values import Call, CatalogRecord, Principal
 from holdfast_tools.request import Reply
 
 T = TypeVar("T")
@@ -64,6 +66,7 @@ class World:
         self.engine_up = asyncio.Event()
         self.is_broken: asyncio.Future[None] = loop.create_future()
         self.crashes = 0
+        self.came_through: Counter[str] = Counter()
         self._traced = traced
         self._moments = 0
         self._engines = 0
@@ -86,6 +89,10 @@ class World:
 
     def happens(self, chance: float) -> bool:
         return not self.calm and chance > 0 and self.random.random() < chance
+
+    def note(self, event: Rare) -> None:
+        """Count what the run comes through."""
+        self.came_through[event.value] += 1
 
     def log(self, what: str, *details: object) -> None:
         if self._traced:
@@ -113,7 +120,10 @@ class World:
             self._engines += 1
             number = self._engines
             stern = self.happens(self.plan.changes)
+            if stern:
+                self.note(Rare.OTHER_POLICY)
             if number > 1 and self.happens(self.plan.changes / 4):
+                self.note(Rare.OTHER_IDENTITY)
                 self.generations[self.random.choice(DOWNSTREAMS)] += 1
             self.engine = process = EngineProcess(self, number, stern=stern)
             self.ledger.owners[process.owner] = number
@@ -131,6 +141,9 @@ class World:
         if process is None or process.ended.done() or self.calm:
             return
         self.crashes += 1
+        self.note(Rare.CRASH)
+        if any(connection.asks for connection in process.connections.values()):
+            self.note(Rare.CRASH_WHILE_ASKED)
         self.loop.kill(process.number)
         for server in self.servers.values():
             if self.random.random() < 0.5:
@@ -166,8 +179,9 @@ class World:
         *,
         silent: bool = False,
         request: int | None = None,
+        principal: Principal | None = None,
     ) -> T | Refused | NoAnswer:
-        """Have the engine do `work` for a client that waits `patience_s`, then leaves, `silent` or not."""
+        """Have the engine do `work` for `principal`, who waits `patience_s`, then leaves, `silent` or not."""
         give_up = self.loop.time() + patience_s
         answer: asyncio.Future[T | Refused | None] = self.loop.create_future()
         try:
@@ -187,10 +201,10 @@ class World:
                 self.broken("unexpected-error", repr(error), error)
                 return
             if isinstance(reply, Reply) and listening:
-                self.watch.told(request, reply.call)
+                self.watch.told(request, reply.call, principal)
                 process.gateway.delivered(reply)
             elif isinstance(reply, Call) and listening:
-                self.watch.told(request, reply)
+                self.watch.told(request, reply, principal)
                 process.gateway.delivered(Reply(reply))
             if not answer.done():
                 answer.set_result(reply)
@@ -203,21 +217,29 @@ class World:
         if not silent and task is not None:
             listening = False
             task.cancel()
+            self.note(Rare.CLIENT_LEAVES)
+        elif silent:
+            self.note(Rare.CLIENT_FALLS_SILENT)
         return NO_ANSWER
 
     # --- the disk's habits ------------------------------------------------------------------------------------
 
     def disk_pause_s(self) -> float:
         if self.happens(self.plan.slow_disk):
+            self.note(Rare.SLOW_DISK)
             return self.random.uniform(0.05, 3.0)
         return self.random.uniform(0.0, 0.004)
 
     def disk_fails_in(self) -> int | None:
-        return self.random.randint(1, 12) if self.happens(self.plan.disk_fault) else None
+        if not self.happens(self.plan.disk_fault):
+            return None
+        self.note(Rare.DISK_FAULT)
+        return self.random.randint(1, 12)
 
     async def committed(self) -> None:
         if self.happens(self.plan.crash_after_commit):
             self.log("crash after a commit")
+            self.note(Rare.CRASH_AFTER_COMMIT)
             await self._die_here()
 
     # --- the downstreams' -------------------------------------------------------------------------------------
@@ -231,10 +253,12 @@ class World:
     def listing(self, server: Server) -> CatalogRecord:
         if self.happens(self.plan.changes / 2):
             server.edition += 1
+            self.note(Rare.OTHER_DEFINITION)
         return listing(server.name, self.generations[server.name], server.edition)
 
     async def written(self) -> None:
         """A request has just been written: another good moment for a crash."""
         if self.happens(self.plan.crash_after_send):
             self.log("crash after a request was written")
+            self.note(Rare.CRASH_AFTER_SEND)
             await self._die_here()
