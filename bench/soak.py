@@ -168,7 +168,7 @@ class _Load:
         if kind == "refused":
             arguments["nonsense"] = True
         if kind in ("parked", "cancelled"):
-            arguments["customer"] = "ask"
+            arguments |= {"customer": "ask", "tags": [kind]}
         answer = await client.call_tool(tool, arguments, meta=meta)
         if kind == "keyed":
             again = await client.call_tool(tool, arguments, meta=meta)
@@ -190,6 +190,8 @@ async def _approve(admin: Client, until: float) -> None:
     while time.monotonic() < until:
         page = (await admin.call_tool("list_approvals", {"limit": 50})).structured_content or {}
         for approval in page["approvals"]:
+            if approval["arguments"]["tags"] == ["cancelled"]:
+                continue  # its requester withdraws it
             if random.random() < 0.5:
                 await admin.call_tool("approve", {"approval_id": approval["id"]})
             else:
