@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from holdfast_store.model.lifecycle import TRANSITIONS, Transition
+from holdfast_store.model.lifecycle import TRANSITIONS
 
 
 class Rare(StrEnum):
@@ -71,18 +71,9 @@ class Rare(StrEnum):
     POLL_LOST = "a question about a task gets no answer"
 
 
-NEVER_MADE: Mapping[tuple[str, str | None], str] = {}
-"""Rows of the lifecycle table that the pipeline cannot make, and why."""
-
-
 def row_of(event: str, source: str | None) -> str:
     """A row of the lifecycle table, in words."""
     return f"{event} from {source or 'nothing'}"
-
-
-def rows_to_take() -> tuple[Transition, ...]:
-    """The rows of the lifecycle table that a simulation of the pipeline must have taken."""
-    return tuple(row for row in TRANSITIONS if (row.event.value, row.source and row.source.value) not in NEVER_MADE)
 
 
 @dataclass(slots=True)
@@ -99,7 +90,7 @@ class Coverage:
     @property
     def missing(self) -> tuple[str, ...]:
         """What never happened."""
-        rows = [row_of(row.event.value, row.source and row.source.value) for row in rows_to_take()]
+        rows = [row_of(row.event.value, row.source and row.source.value) for row in TRANSITIONS]
         events = [event.value for event in Rare if not self.events[event.value]]
         return (*events, *(row for row in rows if not self.rows[row]))
 

@@ -54,7 +54,7 @@ class Ledger:
         """Pairs of effects of `tool`, with the same argument `by`, of which one began before the other was done."""
         effects = {effect.id: effect for effect in self.effects(tool)}
         under_way: dict[str, Effect] = {}
-        found = []
+        found: list[tuple[Effect, Effect]] = []
         for text in self.path.read_text().splitlines():
             line = json.loads(text)
             effect = effects.get(line["effect"])
