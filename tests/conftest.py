@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.processes import Processes
 from support.workspace import Workspace
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background so, and the processes that the tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("no times", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("no times")
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_what_is_counted_is_what_there_is() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_planted_bug_is_noticed(mutant: Mutant, record_property: Callable[[str, object], None]) -> None:
     caught = catch(mutant, first=1, seeds=SEEDS_PER_MUTANT)
