@@ -173,9 +173,9 @@ class Answering:
 
     def _offers(self, call: Call, number: int) -> dict[str, Offer]:
         requests = call.round.requests if call.round is not None else {}
-        ledger = self._world.ledger
+        ledger, misnamed = self._world.ledger, call.round is not None and call.round.number != number
         return {
-            key: ledger.offer(call.id, number, ledger.question(request).key, self._principal.id)
+            key: ledger.offer(call.id, number, ledger.question(request).key, self._principal.id, misnamed=misnamed)
             for key, request in requests.items()
         }
 

@@ -21,7 +21,7 @@ def a_question_gets_one_answer(facts: Facts) -> Iterator[str]:
 
 
 def an_answer_is_the_requesters(facts: Facts) -> Iterator[str]:
-    """What reaches a downstream as an answer was given to that question, by whoever made the call."""
+    """What reaches a downstream as an answer was given to that question, or to its round, by whoever made the call."""
     for question in facts.ledger.questions:
         story = facts.stories.get(question.sending.call or "")
         for answer in question.received:
@@ -31,7 +31,7 @@ def an_answer_is_the_requesters(facts: Facts) -> Iterator[str]:
                     yield f"{question.key} of {question.sending} was answered with {answer}, which nobody said"
             elif story is not None and offer.principal != story.row["principal"]:
                 yield f"{offer.principal} answered {question.key} of {question.sending}, a call of another"
-            elif offer.question != question.key:
+            elif offer.question != question.key and not offer.misnamed:
                 yield f"{question.key} of {question.sending} was answered with what was said to {offer.question}"
 
 
@@ -54,7 +54,7 @@ def an_acknowledged_answer_stands(facts: Facts) -> Iterator[str]:
 
 def an_acknowledged_answer_is_not_withheld(facts: Facts) -> Iterator[str]:
     """Who asks in the midst of an attempt is not told that nobody answers, where somebody's answer was taken."""
-    taken = {offer.question for offer in facts.ledger.offers if offer.acknowledged is not None}
+    taken = {offer.question for offer in facts.ledger.offers if offer.acknowledged is not None and not offer.misnamed}
     for question in facts.ledger.questions:
         if question.how == "within" and question.key in taken and any(_is_no_answer(it) for it in question.received):
             yield f"{question.key} of {question.sending} was answered, and its downstream was told that it was not"
@@ -77,7 +77,7 @@ def an_acknowledged_answer_goes_on(facts: Facts) -> Iterator[str]:
     by_key = {question.key: question for question in facts.ledger.questions if question.how == "round"}
     for offer in facts.ledger.offers:
         question, story = by_key.get(offer.question), facts.stories.get(offer.call)
-        if offer.acknowledged is None or question is None or story is None:
+        if offer.acknowledged is None or offer.misnamed or question is None or story is None:
             continue
         later = [sending for sending in story.sendings if sending.moment > question.sending.moment]
         if later and later[0].carried.get(question.key) != offer.content:

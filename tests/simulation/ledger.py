@@ -102,7 +102,8 @@ class Question:
 class Offer:
     """Somebody's answer to a question. `acknowledged`: who gave it was told that it was taken.
 
-    `round` is the number under which it was given.
+    `round` is the number under which it was given. `misnamed`: that is another round than the question's own, so that
+    it answers whatever is asked there under the same key, should anything be.
     """
 
     number: int
@@ -110,6 +111,7 @@ class Offer:
     round: int
     question: str
     principal: str
+    misnamed: bool = False
     acknowledged: int | None = None
 
     @property
@@ -176,9 +178,9 @@ class Ledger:
         self.questions.append(question)
         return question
 
-    def offer(self, call: str, number: int, question: str, principal: str) -> Offer:
+    def offer(self, call: str, number: int, question: str, principal: str, *, misnamed: bool = False) -> Offer:
         """A new answer."""
-        offer = Offer(len(self.offers) + 1, call, number, question, principal)
+        offer = Offer(len(self.offers) + 1, call, number, question, principal, misnamed)
         self.offers.append(offer)
         return offer
 
